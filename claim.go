@@ -1,0 +1,364 @@
+// The record's path: what stands there, and how a finished record gets there
+// without clobbering what an old gateway put there a moment ago.
+
+package flocklock
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// content is what stands at a record's path.
+type content struct {
+	info   fs.FileInfo // nil: nothing
+	text   []byte
+	record *Record // nil: no record can be made of it
+	trust  trust
+}
+
+// trust says how a record came out of a file.
+type trust int
+
+const (
+	broken   trust = iota // none came out
+	salvaged              // a PID in a text that is no JSON
+	barePID               // the file is a number
+	whole
+)
+
+// ours reports whether flocklock wrote it.
+func (c *content) ours() bool { return c.trust == whole && c.record.Format >= recordFormat }
+
+// writtenAt is when the record was written: what it says, else what its file
+// says, which may be another clock's time.
+func (c *content) writtenAt() (at time.Time, ownWord bool) {
+	if !c.record.UpdatedAt.IsZero() {
+		return c.record.UpdatedAt, true
+	}
+	return c.info.ModTime(), false
+}
+
+// same reports whether two looks saw the same file with the same bytes in it.
+func (c *content) same(other *content) bool {
+	return c.info != nil && other.info != nil && os.SameFile(c.info, other.info) && bytes.Equal(c.text, other.text)
+}
+
+// readContent reads what stands at a record's path. That nothing stands there
+// is no error; that it cannot be looked at is an *fs.PathError.
+func readContent(path string) (*content, error) {
+	file, err := openRecord(path)
+	if err != nil {
+		// A symlink or a socket cannot be opened, but seen.
+		info, lerr := os.Lstat(path)
+		switch {
+		case errors.Is(lerr, fs.ErrNotExist):
+			return &content{}, nil
+		case lerr == nil && !info.Mode().IsRegular():
+			return &content{info: info}, nil
+		}
+		return nil, err
+	}
+	defer file.Close()
+	c := &content{}
+	if c.info, err = file.Stat(); err != nil {
+		return nil, err
+	}
+	if !c.info.Mode().IsRegular() || c.info.Size() > maxRecord {
+		return c, nil
+	}
+	if c.text, err = io.ReadAll(io.LimitReader(file, maxRecord)); err != nil {
+		return nil, err
+	}
+	c.parse()
+	return c, nil
+}
+
+// parse makes a record of the text, as far as one can be made. Half a record
+// has the PID of an owner that may live, so that is looked for even there.
+func (c *content) parse() {
+	text := bytes.TrimSpace(trimBOM(c.text))
+	var record Record
+	if json.Unmarshal(text, &record) == nil {
+		c.record, c.trust = &record, whole
+		return
+	}
+	if pid, ok := parseInteger(text); ok && pid >= 1 && pid <= maxPID {
+		c.record, c.trust = &Record{PID: int(pid)}, barePID
+		return
+	}
+	if pid, ok := salvage(text, `"pid"`); ok && pid >= 1 && pid <= maxPID {
+		c.record, c.trust = &Record{PID: int(pid)}, salvaged
+		if start, ok := salvage(text, `"start_time"`); ok {
+			c.record.StartTime = &start
+		}
+	}
+}
+
+// trimBOM removes a byte-order mark, as newer old gateways do and editors on
+// Windows need.
+func trimBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\uFEFF")) }
+
+// salvage finds the integer behind a key in a text that is no JSON. A number
+// that the text ends in may be cut short and does not count.
+func salvage(text []byte, key string) (int64, bool) {
+	_, rest, found := bytes.Cut(text, []byte(key))
+	rest, colon := bytes.CutPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte(":"))
+	rest = bytes.TrimLeft(rest, " \t\r\n")
+	end := bytes.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
+	if !found || !colon || end <= 0 || rest[end] == '.' || rest[end] == 'e' || rest[end] == 'E' {
+		return 0, false
+	}
+	return parseInteger(rest[:end])
+}
+
+// ownedError says that a legacy gateway owns the record's path.
+type ownedError struct {
+	verdict verdict
+	record  *Record
+}
+
+func (e *ownedError) Error() string { return e.verdict.reason }
+
+// unjudgedError says that what stands at the record's path could not be
+// judged, so that it may be a living gateway's.
+type unjudgedError struct{ err error }
+
+func (e *unjudgedError) Error() string {
+	return "flocklock: an old gateway may own the record, which cannot be judged; " +
+		"run as a user that may read it: " + e.err.Error()
+}
+
+func (e *unjudgedError) Unwrap() error { return e.err }
+
+const (
+	// claimAttempts bounds how often a claim starts again because old
+	// gateways changed the path under it.
+	claimAttempts = 64
+
+	// writerPatience is how long a file that is no record may turn into one:
+	// an old gateway creates first and writes after.
+	writerPatience = 300 * time.Millisecond
+
+	// settleTime is how long a record that took a stale legacy record's place
+	// is watched: an old gateway may have judged the same file stale, and
+	// would remove ours in its place.
+	settleTime = 100 * time.Millisecond
+
+	lookAgain = 5 * time.Millisecond
+)
+
+// claim puts text at the record's path by the old gateways' protocol, in which
+// who creates the file owns the lock. It must be called under the kernel lock.
+//
+// On success it returns the file that now stands there. An *ownedError means
+// that a legacy gateway owns the path, an *unjudgedError that this could not
+// be ruled out. Any other error means that no gateway owns the path, and that
+// the record could not be written.
+func claim(path string, text []byte, judge func(*content) verdict) (placed fs.FileInfo, err error) {
+	tmp := sidePath(path, ".tmp")
+	info, writeErr := writeNew(tmp, text)
+	defer func() {
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	patience := time.Now().Add(writerPatience)
+	for range claimAttempts {
+		if writeErr == nil {
+			placed, err = place(tmp, path, info, text)
+			if err == nil || !errors.Is(err, fs.ErrExist) {
+				return placed, err
+			}
+		}
+		found, err := readContent(path)
+		if err != nil {
+			return nil, &unjudgedError{err}
+		}
+		if found.info == nil && writeErr != nil {
+			return nil, writeErr
+		}
+		if found.info == nil {
+			continue
+		}
+		verdict := judge(found)
+		switch {
+		case verdict.live:
+			return nil, &ownedError{verdict, found.record}
+		case verdict.unfinished && time.Now().Before(patience):
+			time.Sleep(lookAgain)
+			continue
+		case found.info.IsDir():
+			return nil, &fs.PathError{Op: "claim", Path: path,
+				Err: errors.New("a directory stands where the record should; find out who made it and move it away")}
+		case writeErr != nil:
+			return nil, writeErr
+		}
+		placed, err = replace(tmp, path, info, text, found)
+		if err != nil {
+			return nil, err
+		}
+		if placed != nil && (found.ours() || settled(path, placed)) {
+			return placed, nil
+		}
+		if !standsAt(tmp, info) {
+			info, writeErr = writeNew(tmp, text)
+		}
+	}
+	return nil, &unjudgedError{&fs.PathError{Op: "claim", Path: path,
+		Err: errors.New("the record keeps changing: too many old gateways start at once; try again")}}
+}
+
+// settled reports whether a record stays where it was put for settleTime.
+func settled(path string, placed fs.FileInfo) bool {
+	for end := time.Now().Add(settleTime); time.Now().Before(end); time.Sleep(lookAgain) {
+		if !standsAt(path, placed) {
+			return false
+		}
+	}
+	return standsAt(path, placed)
+}
+
+// standsAt reports whether the file at path is the one that was put there, and
+// nobody wrote into it since.
+func standsAt(path string, placed fs.FileInfo) bool {
+	info, err := os.Lstat(path)
+	return err == nil && os.SameFile(info, placed) && info.Size() == placed.Size() && info.ModTime().Equal(placed.ModTime())
+}
+
+// sidePath names a file beside a record. Only the holder of the kernel lock
+// makes one, so that one name a record is enough and the next holder cleans up
+// after a crash. Old gateways do not look at names that begin with a dot.
+func sidePath(path, suffix string) string {
+	dir, base := filepath.Split(path)
+	return dir + "." + strings.TrimSuffix(base, recordSuffix) + suffix
+}
+
+// writeNew writes a new file, in place of one that a crash left over.
+func writeNew(path string, text []byte) (fs.FileInfo, error) {
+	// Others may read what is in a private directory: root's leftovers must
+	// not block the user whose directory it is.
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | safeOpen
+	file, err := os.OpenFile(path, flags, 0o644)
+	if errors.Is(err, fs.ErrExist) && os.Remove(path) == nil {
+		file, err = os.OpenFile(path, flags, 0o644)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Write(text)
+	info, serr := file.Stat()
+	if err = errors.Join(err, serr, file.Close()); err != nil {
+		os.Remove(path)
+		return nil, err
+	}
+	return info, nil
+}
+
+// place gives a finished file its name, and fails with fs.ErrExist where
+// something has that name. It returns the file that stands there then: a copy
+// where nothing better is to be had.
+func place(tmp, path string, info fs.FileInfo, text []byte) (fs.FileInfo, error) {
+	err := whileInUse(func() error { return renameNoReplace(tmp, path) })
+	if err == nil || !noSuchCall(err) {
+		return info, err
+	}
+	if err = os.Link(tmp, path); err == nil {
+		return info, os.Remove(tmp)
+	}
+	if !noSuchCall(err) {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|safeOpen, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Write(text)
+	info, serr := file.Stat()
+	return info, errors.Join(err, serr, file.Close(), os.Remove(tmp))
+}
+
+// replace puts a finished file in the place of what was judged, and of nothing
+// else: where another file stands there by now it returns nil, and that file
+// stays.
+func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+	err := exchange(tmp, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil && noSuchCall(err):
+		return replaceAside(tmp, path, info, text, judged)
+	case err != nil:
+		return nil, err
+	}
+	if out, err := readContent(tmp); err == nil && out.same(judged) {
+		return info, remove(tmp)
+	}
+	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
+		err = renameNoReplace(tmp, path)
+	}
+	return nil, err
+}
+
+// replaceAside does what replace does where two names cannot be exchanged. For
+// a moment nothing stands at the path; an old gateway that takes it then is
+// found there by the next look, and judged.
+func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+	aside := sidePath(path, ".old")
+	os.Remove(aside)
+	err := whileInUse(func() error { return os.Rename(path, aside) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := readContent(aside)
+	if err == nil && out.same(judged) {
+		placed, err := place(tmp, path, info, text)
+		if errors.Is(err, fs.ErrExist) {
+			placed, err = nil, nil
+		}
+		return placed, errors.Join(err, remove(aside))
+	}
+	if err != nil {
+		out = &content{}
+	}
+	if _, err = place(aside, path, out.info, out.text); errors.Is(err, fs.ErrExist) {
+		err = remove(aside) // a later gateway took the path from that one
+	}
+	return nil, err
+}
+
+// whileInUse tries again, for a short while, what failed only because somebody
+// reads the file. Windows has such failures.
+func whileInUse(do func() error) error {
+	for end := time.Now().Add(800 * time.Millisecond); ; time.Sleep(lookAgain) {
+		if err := do(); err == nil || !inUse(err) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// remove removes a file; that it is gone already is no error.
+func remove(path string) error {
+	err := whileInUse(func() error { return os.Remove(path) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeRecord removes the record that claim put at its path, and no other.
+func removeRecord(path string, placed fs.FileInfo) error {
+	if placed == nil || !standsAt(path, placed) {
+		return nil
+	}
+	return remove(path)
+}

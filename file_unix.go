@@ -1,0 +1,45 @@
+//go:build unix && !aix && (!solaris || illumos)
+
+// The descriptor through which a lock is held, for a child to inherit.
+
+package flocklock
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockedFile returns a duplicate of the descriptor through which this process
+// holds the lock on the file that info describes.
+//
+// gofrs/flock does not show its descriptor. Of all descriptors of this file
+// only the one that holds the lock can lock it again: for any other, a prober's
+// say, flock(2) would block.
+func lockedFile(path string, info fs.FileInfo) (*os.File, error) {
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			continue // the descriptor that read the directory is closed by now
+		}
+		file := os.NewFile(uintptr(dup), path)
+		if fi, err := file.Stat(); err == nil && os.SameFile(fi, info) &&
+			unix.Flock(dup, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return file, nil
+		}
+		file.Close()
+	}
+	// FreeBSD without fdescfs lists the standard descriptors only.
+	return nil, &fs.PathError{Op: "dup", Path: path, Err: errors.ErrUnsupported}
+}

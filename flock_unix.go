@@ -1,0 +1,56 @@
+//go:build unix
+
+// What every Unix shares: how the lock file and the record are opened, which
+// errors mean what, and the descriptor that a child may inherit.
+
+package flocklock
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// safeOpen is added to every open in a lock directory, where anybody may have
+// put anything: no symlink is followed, a FIFO does not block the open, a
+// terminal does not become ours. os.OpenFile adds O_CLOEXEC, so that no child
+// inherits a lock by accident.
+const safeOpen = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+
+// openRecord opens a record for reading.
+func openRecord(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|safeOpen, 0)
+}
+
+// noSuchLock reports whether the kernel said that the file system cannot lock.
+// EINVAL is how some FUSE servers and old kernels say it.
+func noSuchLock(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL)
+}
+
+// notAllowed reports whether an open failed for want of a permission that
+// another way of opening may not need.
+func notAllowed(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)
+}
+
+// interrupted reports whether a call may simply be made again.
+func interrupted(err error) bool { return errors.Is(err, unix.EINTR) }
+
+// inUse reports whether a file could not be renamed or removed only because
+// somebody is reading it. That does not happen on Unix.
+func inUse(error) bool { return false }
+
+// noSuchCall reports whether a way of renaming or linking is not to be had on
+// this file system: flags it does not know, or no hard links.
+func noSuchCall(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) ||
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK)
+}
+
+// exists reports whether a process has this PID. kill(2) is asked and not
+// /proc, which hides other users' processes when it is mounted with hidepid.
+func exists(pid int) bool {
+	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}

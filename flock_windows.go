@@ -1,0 +1,101 @@
+// What Windows does its own way: how files are opened, renamed and removed
+// while others read them, and which errors mean what.
+
+package flocklock
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/shirou/gopsutil/v3/process"
+	"golang.org/x/sys/windows"
+)
+
+// safeOpen opens a reparse point (a symlink, a junction) itself and not what it
+// leads to.
+const safeOpen = windows.FILE_FLAG_OPEN_REPARSE_POINT
+
+// openRecord opens a record for reading, and lets others remove and rename it
+// meanwhile, which os.Open would not: an old gateway that removes its record
+// must not fail because we look at it.
+func openRecord(path string) (*os.File, error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	handle, err := windows.CreateFile(name, windows.GENERIC_READ,
+		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE, nil,
+		windows.OPEN_EXISTING, safeOpen|windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(handle), path), nil
+}
+
+// noSuchLock reports whether the system said that the file system cannot lock.
+func noSuchLock(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, windows.ERROR_INVALID_FUNCTION)
+}
+
+// notAllowed reports whether an open failed for want of a permission that
+// another way of opening may not need.
+func notAllowed(err error) bool {
+	return errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_WRITE_PROTECT)
+}
+
+// interrupted reports whether a call may simply be made again.
+func interrupted(error) bool { return false }
+
+// inUse reports whether a file could not be renamed or removed only because
+// somebody has it open without sharing its deletion, as Python and os.Open do.
+func inUse(err error) bool {
+	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+}
+
+// noSuchCall reports whether a way of renaming or linking is not to be had on
+// this file system.
+func noSuchCall(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, windows.ERROR_INVALID_FUNCTION)
+}
+
+// renameNoReplace renames, and fails with fs.ErrExist where newpath exists.
+func renameNoReplace(oldpath, newpath string) error {
+	from, err := windows.UTF16PtrFromString(oldpath)
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: oldpath, New: newpath, Err: err}
+	}
+	to, err := windows.UTF16PtrFromString(newpath)
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: oldpath, New: newpath, Err: err}
+	}
+	if err := windows.MoveFileEx(from, to, 0); err != nil {
+		return &os.LinkError{Op: "rename", Old: oldpath, New: newpath, Err: err}
+	}
+	return nil
+}
+
+// exchange is not to be had: Windows cannot swap two names.
+func exchange(oldpath, newpath string) error { return errors.ErrUnsupported }
+
+// sinceBoot is how long this system has been up, sleep included.
+func sinceBoot() (time.Duration, bool) { return windows.DurationSinceBoot(), true }
+
+// bootID is "": Windows has no public name for a boot.
+func bootID() string { return "" }
+
+// pidNamespace is "": Windows has one PID space.
+func pidNamespace() string { return "" }
+
+// processState says nothing: Windows has no zombies, and gopsutil does not tell
+// of suspended processes there.
+func processState(int) (zombie, stopped bool) { return false, false }
+
+// exists reports whether a process has this PID. Signal 0, which is how Unix
+// asks, is a Ctrl-C on Windows; gopsutil opens the process. Where it cannot
+// tell, the process counts as living.
+func exists(pid int) bool {
+	alive, err := process.PidExists(int32(pid))
+	return alive || err != nil
+}

@@ -1,0 +1,819 @@
+// Package flocklock locks a resource that two processes must never use at once,
+// such as the token of a bot, and tells who holds it.
+//
+// The lock is the kernel's: flock(2) on Unix, LockFileEx on Windows, taken on a
+// small file in a lock directory. The kernel drops it when the process ends,
+// however it ends, so that there is no stale lock and nothing to clean up by
+// hand. A JSON record beside the lock file says who holds the lock, for people
+// to read; between flocklock processes it decides nothing.
+//
+//	dir, err := flocklock.DefaultDir()
+//	...
+//	lock, err := dir.TryAcquire("telegram-bot-token", token)
+//	if errors.Is(err, flocklock.ErrHeld) {
+//		// The error says by whom. Try again later: a conflict is never final.
+//	}
+//	...
+//	defer lock.Release()
+//
+// The record stands where the gateways that flocklock replaces put their
+// lockfiles, in a format that they read, and theirs are honoured: see
+// [Dir.Migrate], and [AcquireScopedLock] for the function that replaces theirs.
+//
+// What is locked is named by a scope, the kind of resource, and an identity,
+// its secret name. The identity is written nowhere; the first 16 hex digits of
+// its SHA-256 are.
+//
+// Locks exclude goroutines of one process as they exclude processes. All
+// functions and methods may be called by any number of goroutines at once.
+//
+// # Linux
+//
+// The lock is that of flock(2). It is tied to the open file, not to the
+// process: a child that is given the file of [Lock.File] holds on to the lock
+// when its parent has died. All files are opened close-on-exec, so no child
+// gets one by accident. On NFS flock is emulated by byte-range locks and
+// excludes other hosts where the server supports that; other network and FUSE
+// file systems may lock for one host only.
+//
+// # macOS
+//
+// As on Linux. There are no PID namespaces.
+//
+// # Windows
+//
+// The lock is that of LockFileEx on the first byte of the lock file, which the
+// holder keeps open without sharing its deletion: nobody can remove it. The
+// system may drop the lock of a killed process a little late. A lock belongs
+// to its process and is not inherited.
+//
+// # Solaris, AIX
+//
+// These have no flock: gofrs/flock takes an fcntl lock there, which the system
+// drops as soon as the process closes any descriptor of the file, and which
+// flock(1) does not see. Illumos has flock.
+package flocklock
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrHeld is what errors.Is finds in the error of an acquire that was refused
+// because the lock is held; errors.As finds the [*HeldError]. It is never
+// final: the same call may succeed as soon as the holder has gone.
+var ErrHeld = errors.New("flocklock: held")
+
+// ErrLost is what errors.Is finds in the error of [Lock.Check] when the lock
+// no longer excludes others.
+var ErrLost = errors.New("flocklock: lost")
+
+// errWouldBlock says that the kernel refused a lock because somebody has it.
+var errWouldBlock = errors.New("flocklock: would block")
+
+// A HeldError says who holds a lock that was refused.
+type HeldError struct {
+	Scope  string
+	Holder Holder
+}
+
+// Error says in a sentence who holds the lock and what to do.
+func (e *HeldError) Error() string { return "flocklock: " + e.Scope + " is " + e.Holder.String() }
+
+// Is reports whether target is [ErrHeld].
+func (e *HeldError) Is(target error) bool { return target == ErrHeld }
+
+// A Dir is a directory of locks. Processes that must exclude each other must
+// use the same one; see [DefaultDir]. It is made, with mode 0700, when the
+// first lock in it is taken.
+type Dir string
+
+const (
+	lockSuffix   = ".flock" // old gateways remove and rename what ends in .lock
+	recordSuffix = ".lock"
+	maxScope     = 128 // bytes
+)
+
+// An Option changes how a lock is taken or looked at.
+type Option func(*options)
+
+type options struct {
+	metadata         map[string]any
+	profile          string
+	hermesHome       string
+	logger           *slog.Logger
+	looksLikeGateway func(argv []string) bool
+}
+
+func newOptions(opts []Option) *options {
+	o := &options{looksLikeGateway: LooksLikeGateway}
+	for _, apply := range opts {
+		apply(o)
+	}
+	return o
+}
+
+func (o *options) log() *slog.Logger {
+	if o.logger != nil {
+		return o.logger
+	}
+	return slog.Default()
+}
+
+// WithMetadata puts the caller's own facts into the record. They must be
+// encodable as JSON, and are for everybody to read.
+func WithMetadata(metadata map[string]any) Option {
+	return func(o *options) { o.metadata = metadata }
+}
+
+// WithProfile puts the name of the gateway's profile, [a-z0-9][a-z0-9_-]{0,63},
+// into the record.
+func WithProfile(name string) Option {
+	return func(o *options) { o.profile = name }
+}
+
+// WithHermesHome puts the gateway's home directory into the record.
+func WithHermesHome(path string) Option {
+	return func(o *options) { o.hermesHome = path }
+}
+
+// WithLogger sets who is told of what an error does not tell: a record that
+// could not be written, a legacy record that was found stale. The default is
+// slog.Default.
+func WithLogger(logger *slog.Logger) Option {
+	return func(o *options) { o.logger = logger }
+}
+
+// WithLooksLikeGateway sets what tells an old gateway's command line from
+// another; the default is [LooksLikeGateway].
+func WithLooksLikeGateway(looks func(argv []string) bool) Option {
+	return func(o *options) { o.looksLikeGateway = looks }
+}
+
+// A Lock is a lock that this process holds, until [Lock.Release] or its end. A
+// Lock that the program forgets stays held.
+type Lock struct {
+	scope      string
+	name       string
+	path       string
+	recordPath string
+	options    *options
+	info       fs.FileInfo // the lock file
+	file       *flock.Flock
+	record     Record
+	text       []byte // the record's JSON
+
+	mu        sync.Mutex
+	placed    fs.FileInfo // the record where it was written; nil: it was not
+	recordErr error
+	released  bool
+
+	scoped int // acquires through the drop-in; held.mu guards it
+}
+
+// held is every lock that this process holds. It tells a lock of ours from
+// another process's, and keeps the garbage collector from closing one that
+// the program forgot.
+var held registry
+
+type registry struct {
+	mu    sync.Mutex
+	locks map[string][]*Lock // by name; locks of several directories may share one
+}
+
+func (r *registry) add(l *Lock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.locks == nil {
+		r.locks = make(map[string][]*Lock)
+	}
+	r.locks[l.name] = append(r.locks[l.name], l)
+}
+
+func (r *registry) remove(l *Lock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var rest []*Lock
+	for _, other := range r.locks[l.name] {
+		if other != l {
+			rest = append(rest, other)
+		}
+	}
+	if r.locks[l.name] = rest; rest == nil {
+		delete(r.locks, l.name)
+	}
+}
+
+// find returns the lock that this process holds on the lock file at a path.
+func (r *registry) find(name, path string) *Lock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.locks[name]) == 0 {
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil
+	}
+	for _, l := range r.locks[name] {
+		if os.SameFile(l.info, info) {
+			return l
+		}
+	}
+	return nil
+}
+
+// TryAcquire takes the lock of a scope and an identity, or says at once why it
+// cannot.
+//
+// scope is [A-Za-z0-9][A-Za-z0-9._-]*, at most 128 bytes; identity is valid
+// UTF-8 and not empty, else the error is fs.ErrInvalid.
+//
+// On success this process holds the lock, alone among all processes that use
+// flocklock on this directory, and no old gateway that is known to live owns
+// it. The record says so unless [Lock.RecordErr] is not nil.
+//
+// On failure nothing is held. The error is a [*HeldError], which is [ErrHeld],
+// when the lock is held by another process, by another Lock of this one, or by
+// an old gateway; an *fs.PathError when the system refused something, which is
+// errors.ErrUnsupported when the file system cannot lock.
+func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
+	name, err := d.lockName(scope, identity)
+	if err != nil {
+		return nil, err
+	}
+	o := newOptions(opts)
+	// Where nobody living is in sight, a prober has the lock for a moment, or a
+	// holder is about to write its record.
+	for wait := time.Millisecond; ; wait *= 2 {
+		lock, err := d.acquire(scope, name, o)
+		var refused *HeldError
+		if !errors.As(err, &refused) || !refused.Holder.unverified() || wait > maxRefusalWait {
+			return lock, err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// maxRefusalWait is the longest of the waits of TryAcquire, each twice the one
+// before: together they are less than 50 ms.
+const maxRefusalWait = 16 * time.Millisecond
+
+// acquire takes a lock in one attempt.
+func (d Dir) acquire(scope, name string, o *options) (*Lock, error) {
+	record, text, err := newRecord(scope, name, o)
+	if err != nil {
+		return nil, err
+	}
+	file, info, err := d.lock(name)
+	if errors.Is(err, errWouldBlock) {
+		return nil, &HeldError{scope, d.holder(name, o)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Lock{
+		scope: scope, name: name, path: d.path(name, lockSuffix), recordPath: d.path(name, recordSuffix),
+		options: o, info: info, file: file, record: record, text: text,
+	}
+	if err := l.claim(); err != nil {
+		return nil, errors.Join(err, unlock(file))
+	}
+	held.add(l)
+	return l, nil
+}
+
+// newRecord makes the record of an acquisition.
+func newRecord(scope, name string, o *options) (Record, []byte, error) {
+	if o.profile != "" && !isProfile(o.profile) {
+		return Record{}, nil, fmt.Errorf("flocklock: profile %q is not [a-z0-9][a-z0-9_-]{0,63}: %w", o.profile, fs.ErrInvalid)
+	}
+	me, now := self(), time.Now().UTC().Truncate(time.Microsecond)
+	r := Record{
+		PID: me.pid, Kind: kindGateway, Argv: me.argv, StartTime: me.start,
+		Scope: scope, IdentityHash: name[len(scope)+1:], Metadata: o.metadata, UpdatedAt: now,
+		HermesHome: o.hermesHome, Profile: o.profile,
+		Format: recordFormat, ID: rand.Text(), AcquiredAt: now,
+		Host: me.host, BootID: me.bootID, PIDNamespace: me.pidNS,
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return r, nil, fmt.Errorf("flocklock: metadata: %w: %w", fs.ErrInvalid, err)
+	}
+	if len(text) > maxRecord {
+		return r, nil, fmt.Errorf("flocklock: metadata: the record would have %d bytes, more than %d: %w", len(text), maxRecord, fs.ErrInvalid)
+	}
+	return r, text, nil
+}
+
+// claim puts the record at its path. It fails where a gateway that does not
+// know the kernel lock owns that path, or may own it. l.mu is held, or nobody
+// else knows l yet.
+func (l *Lock) claim() error {
+	var last verdict
+	placed, err := claim(l.recordPath, l.text, func(c *content) verdict {
+		last = judge(c, l.options.looksLikeGateway)
+		return last
+	})
+	var owned *ownedError
+	var unjudged *unjudgedError
+	switch {
+	case errors.As(err, &owned):
+		return &HeldError{l.scope, owned.verdict.holder(owned.record)}
+	case errors.As(err, &unjudged):
+		return err
+	case err != nil:
+		l.placed, l.recordErr = nil, err
+		l.options.log().Warn("flocklock: the lock is held, but nobody can see by whom",
+			"scope", l.scope, "path", l.recordPath, "err", err)
+		return nil
+	}
+	l.placed, l.recordErr = placed, nil
+	if last.reason != "" {
+		l.options.log().Info("flocklock: replaced what was left at the record's path",
+			"scope", l.scope, "path", l.recordPath, "reason", last.reason)
+	}
+	return nil
+}
+
+// Release gives the lock up. On return it is free, unless the error says that
+// the system refused to unlock it; then Release may be called again. An error
+// that concerns the record only leaves the lock released: the record is a
+// leftover then, which the next holder replaces.
+//
+// Releasing a released lock does nothing.
+func (l *Lock) Release() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return nil
+	}
+	recordErr := removeRecord(l.recordPath, l.placed)
+	l.placed = nil
+	if err := unlock(l.file); err != nil {
+		return errors.Join(err, recordErr)
+	}
+	l.released = true
+	held.remove(l)
+	return recordErr
+}
+
+// unlock unlocks and closes. Close alone would leave the lock held for as long
+// as a child between fork and exec shares the descriptor.
+func unlock(file *flock.Flock) error {
+	for {
+		err := file.Unlock()
+		if err == nil {
+			return nil
+		}
+		if !interrupted(err) {
+			return &fs.PathError{Op: "unlock", Path: file.Path(), Err: err}
+		}
+	}
+}
+
+// Check says whether the lock is still what it was when it was taken.
+//
+// nil means that the lock file is still at its path and that no old gateway
+// has taken the record's. A record that somebody removed is put back; where
+// that fails, [Lock.RecordErr] tells.
+//
+// The error is [ErrLost] when somebody removed or replaced the lock file, so
+// that another process can lock the new one, or when another flocklock process
+// wrote its record, so that the file system does not exclude. It is a
+// [*HeldError] when an old gateway took the path of the record, os.ErrClosed
+// after Release, and an *fs.PathError when the system does not let us look.
+func (l *Lock) Check() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return &fs.PathError{Op: "check", Path: l.path, Err: os.ErrClosed}
+	}
+	at, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, l.info) {
+		return fmt.Errorf("%w: %s was removed or replaced while it was held, so another process can hold its own; "+
+			"stop using what it guards, then acquire it again", ErrLost, l.path)
+	}
+	if err != nil {
+		return err
+	}
+	if l.placed != nil && standsAt(l.recordPath, l.placed) {
+		return nil
+	}
+	found, err := readContent(l.recordPath)
+	switch {
+	case err != nil || found.info == nil || !found.ours():
+		return l.claim()
+	case found.record.ID == l.record.ID:
+		l.placed, l.recordErr = found.info, nil
+		return nil
+	default:
+		return fmt.Errorf("%w: %s holds it too: locks do not exclude on the file system of %s",
+			ErrLost, found.record.owner(), l.path)
+	}
+}
+
+// Record returns what the lock's record says. The caller must not change its
+// map and slice.
+func (l *Lock) Record() Record { return l.record }
+
+// RecordErr says why the record could not be written; nil when it was. The lock
+// is held all the same, but nobody can see by whom, and old gateways cannot see
+// it.
+func (l *Lock) RecordErr() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recordErr
+}
+
+// Path returns the path of the lock file.
+func (l *Lock) Path() string { return l.path }
+
+// File returns a duplicate of the open lock file, to be given to a child, as
+// one of exec.Cmd's ExtraFiles for instance. The lock is held until this
+// process releases it, or until the last process that has the file open ends.
+// The caller closes the duplicate, which does not release the lock.
+//
+// Where locks are not inherited, as on Windows, the error is
+// errors.ErrUnsupported.
+func (l *Lock) File() (*os.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return nil, &fs.PathError{Op: "dup", Path: l.path, Err: os.ErrClosed}
+	}
+	return lockedFile(l.path, l.info)
+}
+
+func (d Dir) path(name, suffix string) string { return filepath.Join(string(d), name+suffix) }
+
+// lockAttempts bounds how often a lock file is opened anew because somebody
+// replaced it, or removed its directory, meanwhile.
+const lockAttempts = 100
+
+// lock takes the kernel lock of a name. errWouldBlock means that somebody has
+// it. On success the path names the file that is locked.
+func (d Dir) lock(name string) (*flock.Flock, fs.FileInfo, error) {
+	path := d.path(name, lockSuffix)
+	for range lockAttempts {
+		file, err := lockOpened(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(string(d), 0o700); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		info, err := d.verify(file)
+		if info != nil {
+			return file, info, nil
+		}
+		if err = errors.Join(err, unlock(file)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, &fs.PathError{Op: "lock", Path: path, Err: errors.New("the lock file or its directory keeps being removed; find out by whom")}
+}
+
+// verify returns what the locked file is, or nil where its path names another
+// by now.
+func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, notLockFile(file.Path(), info.Mode())
+	}
+	at, err := os.Lstat(file.Path())
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, at) && at.Mode().IsRegular():
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !os.SameFile(info, at):
+		return nil, notLockFile(file.Path(), at.Mode())
+	}
+	return info, nil
+}
+
+func notLockFile(path string, mode fs.FileMode) error {
+	return &fs.PathError{Op: "lock", Path: path, Err: fmt.Errorf(
+		"%s stands where the lock file should; find out who made it and move it away, or use another directory", kindOf(mode))}
+}
+
+// lockOpened opens and locks a lock file in the first way that is allowed.
+// Flock needs no more than an open file. What stops a way may not stop the
+// next: a sticky directory under fs.protected_regular refuses O_CREAT of
+// another user's file, which root's leftover may be.
+func lockOpened(path string) (*flock.Flock, error) {
+	var refused error
+	for _, flags := range []int{os.O_RDWR | os.O_CREATE, os.O_RDWR, os.O_RDONLY} {
+		// Whoever may look into the directory may lock: a file of root's must
+		// not block the user whose directory it is.
+		file := flock.New(path, flock.SetFlag(flags|safeOpen), flock.SetPermissions(0o644))
+		err := kernelLock(file, file.TryLock)
+		if err == nil || errors.Is(err, errWouldBlock) {
+			return file, err
+		}
+		if refused == nil {
+			refused = err
+		}
+		if !notAllowed(err) {
+			if !notAllowed(refused) || !errors.Is(err, fs.ErrNotExist) {
+				refused = err
+			}
+			break
+		}
+	}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, notLockFile(path, info.Mode())
+	}
+	return nil, refused
+}
+
+// kernelLock calls one of gofrs's Try functions and says what its answer means.
+func kernelLock(file *flock.Flock, try func() (bool, error)) error {
+	for {
+		locked, err := try()
+		var opening *fs.PathError
+		switch {
+		case locked:
+			return nil
+		case err == nil:
+			return errWouldBlock
+		case interrupted(err):
+			continue
+		case errors.As(err, &opening):
+			return err
+		case noSuchLock(err):
+			return &fs.PathError{Op: "lock", Path: file.Path(), Err: fmt.Errorf(
+				"the file system cannot lock; use a directory on a local disk: %w: %w", errors.ErrUnsupported, err)}
+		default:
+			return &fs.PathError{Op: "lock", Path: file.Path(), Err: err}
+		}
+	}
+}
+
+// probe asks whether a lock is free, by holding it shared until the returned
+// function is called. errWouldBlock means that it is not. A lock file that is
+// not there is not created.
+func (d Dir) probe(name string) (done func() error, err error) {
+	path := d.path(name, lockSuffix)
+	file := flock.New(path, flock.SetFlag(os.O_RDONLY|safeOpen))
+	err = kernelLock(file, file.TryRLock)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return func() error { return nil }, nil
+	case errors.Is(err, errWouldBlock):
+		return nil, err
+	case err != nil:
+		if info, lerr := os.Lstat(path); lerr == nil && !info.Mode().IsRegular() {
+			err = notLockFile(path, info.Mode())
+		}
+		return nil, err
+	}
+	if info, err := file.Stat(); err == nil && !info.Mode().IsRegular() {
+		return nil, errors.Join(notLockFile(path, info.Mode()), unlock(file))
+	}
+	return func() error { return unlock(file) }, nil
+}
+
+// holder says who holds a lock that the kernel refused.
+func (d Dir) holder(name string, o *options) Holder {
+	if l := held.find(name, d.path(name, lockSuffix)); l != nil {
+		record := l.Record()
+		return Holder{StandingSelf, &record, "this process took it"}
+	}
+	found, err := readContent(d.path(name, recordSuffix))
+	switch {
+	case err != nil:
+		return Holder{StandingUnknown, nil, "its record cannot be read: " + err.Error()}
+	case found.info == nil:
+		return Holder{StandingUnknown, nil, "it left no record"}
+	case found.record == nil:
+		return Holder{StandingUnknown, nil, "what stands in place of its record is none"}
+	case !found.ours():
+		if v := judge(found, o.looksLikeGateway); v.live {
+			return v.holder(found.record)
+		}
+		return Holder{StandingUnknown, found.record, "the record is an old gateway's that ended"}
+	}
+	return verify(found.record)
+}
+
+// verify says how far a record of flocklock's own can be believed.
+func verify(r *Record) Holder {
+	if reason, where := r.elsewhere(); where != here {
+		return Holder{StandingElsewhere, r, fmt.Sprintf("PID %d is not checked: %s", r.PID, reason)}
+	}
+	f := examine(r.PID)
+	pid := fmt.Sprintf("PID %d", r.PID)
+	switch {
+	case !f.alive:
+		return Holder{StandingUnknown, r, "the record is that of " + pid + ", which has ended"}
+	case r.StartTime == nil || f.start == nil:
+		return Holder{StandingUnknown, r, "the record is that of " + pid + ", of which the system does not tell since when it runs"}
+	}
+	if equal, _ := startsEqual(*r.StartTime, f); !equal {
+		return Holder{StandingUnknown, r, "the record is that of a process that has ended; " + pid + " is another by now"}
+	}
+	if f.stopped {
+		return Holder{StandingStopped, r, pid + " is stopped"}
+	}
+	return Holder{StandingVerified, r, pid + " runs since the time that the record says"}
+}
+
+// holder is the Holder that a verdict on a living old gateway amounts to.
+func (v verdict) holder(r *Record) Holder {
+	if v.elsewhere {
+		return Holder{StandingElsewhere, r, v.reason}
+	}
+	return Holder{StandingLegacy, r, v.reason}
+}
+
+// State says whether a lock can be had.
+type State string
+
+const (
+	Free State = "free"
+	Held State = "held" // by a process, or by an old gateway
+)
+
+// A Status is what [Dir.Inspect] saw of one lock.
+type Status struct {
+	Name         string // of its files, without the suffix
+	Scope        string
+	IdentityHash string
+	State        State
+	Holder       Holder  // the zero Holder where State is Free
+	Record       *Record // what stands at the record's path; nil: none
+
+	// Leftover says that the lock is free and that something was left at the
+	// record's path, for the reason in Left. The next acquire replaces it.
+	Leftover bool
+	Left     string
+}
+
+// String says the status in a sentence.
+func (s Status) String() string {
+	switch {
+	case s.State == Held:
+		return s.Scope + " is " + s.Holder.String()
+	case s.Leftover:
+		return s.Scope + " is free. What stands at the record's path was left there (" + s.Left + "); the next acquire replaces it."
+	default:
+		return s.Scope + " is free."
+	}
+}
+
+// Inspect says whether a lock is held and by whom. It creates nothing; where
+// the directory or the lock does not exist, the lock is free. To look, it holds
+// the lock shared for a moment, which [Dir.TryAcquire] allows for.
+//
+// The answer may be out of date when it arrives: to have the lock, acquire it.
+func (d Dir) Inspect(scope, identity string, opts ...Option) (Status, error) {
+	name, err := d.lockName(scope, identity)
+	if err != nil {
+		return Status{}, err
+	}
+	return d.inspect(name, newOptions(opts))
+}
+
+func (d Dir) inspect(name string, o *options) (Status, error) {
+	scope, hash, _ := splitName(name)
+	s := Status{Name: name, Scope: scope, IdentityHash: hash, State: Held}
+	for wait := time.Millisecond; ; wait *= 2 {
+		done, err := d.probe(name)
+		if err == nil {
+			err = s.lookAtFree(d.path(name, recordSuffix), o)
+			return s, errors.Join(err, done())
+		}
+		if !errors.Is(err, errWouldBlock) {
+			return s, err
+		}
+		s.Holder = d.holder(name, o)
+		if s.Record = s.Holder.Record; !s.Holder.unverified() || wait > maxRefusalWait {
+			return s, nil
+		}
+		time.Sleep(wait)
+	}
+}
+
+// lookAtFree fills in what stands at the record's path of a lock that no
+// process holds: a legacy gateway may own it.
+func (s *Status) lookAtFree(path string, o *options) error {
+	s.State, s.Holder = Free, Holder{}
+	found, v, err := readFinished(path, o.looksLikeGateway)
+	if err != nil || found.info == nil {
+		return err
+	}
+	s.Record = found.record
+	if v.live {
+		s.State, s.Holder = Held, v.holder(found.record)
+		return nil
+	}
+	s.Leftover, s.Left = true, v.reason
+	return nil
+}
+
+// List inspects every lock of the directory, in the order of names. Where one
+// cannot be looked at, it is left out and the error joins the reasons. A
+// directory that does not exist has no locks.
+func (d Dir) List(opts ...Option) ([]Status, error) {
+	entries, err := d.entries()
+	if err != nil {
+		return nil, err
+	}
+	o := newOptions(opts)
+	var list []Status
+	var errs []error
+	var last string
+	for _, entry := range entries {
+		name, ok := cutAny(entry.Name(), lockSuffix, recordSuffix)
+		// Lock file and record stand side by side in the order of names.
+		if _, _, named := splitName(name); !ok || !named || name == last {
+			continue
+		}
+		last = name
+		s, err := d.inspect(name, o)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list = append(list, s)
+	}
+	return list, errors.Join(errs...)
+}
+
+// entries lists the directory; one that does not exist is empty.
+func (d Dir) entries() ([]fs.DirEntry, error) {
+	if d == "" {
+		return nil, errNoDir
+	}
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return entries, err
+}
+
+var errNoDir = fmt.Errorf("flocklock: the directory is the empty string: %w", fs.ErrInvalid)
+
+// lockName makes the name of a lock's files.
+func (d Dir) lockName(scope, identity string) (string, error) {
+	if d == "" {
+		return "", errNoDir
+	}
+	if !isScope(scope) {
+		return "", fmt.Errorf("flocklock: scope %s is not [A-Za-z0-9][A-Za-z0-9._-]* of at most %d bytes: %w",
+			printable(scope), maxScope, fs.ErrInvalid)
+	}
+	if identity == "" || !utf8.ValidString(identity) {
+		return "", fmt.Errorf("flocklock: the identity of %s is empty or not valid UTF-8: %w", scope, fs.ErrInvalid)
+	}
+	sum := sha256.Sum256([]byte(identity))
+	name := scope + "-" + hex.EncodeToString(sum[:8])
+	if !filepath.IsLocal(name) {
+		return "", fmt.Errorf("flocklock: scope %s is a device name on this system: %w", scope, fs.ErrInvalid)
+	}
+	return name, nil
+}
+
+// splitName takes a name apart.
+func splitName(name string) (scope, hash string, ok bool) {
+	scope, hash, ok = cutLast(name, "-")
+	if !ok || !isScope(scope) || len(hash) != 16 || strings.Trim(hash, "0123456789abcdef") != "" {
+		return "", "", false
+	}
+	return scope, hash, true
+}
+
+func isScope(s string) bool {
+	if s == "" || len(s) > maxScope {
+		return false
+	}
+	for i, c := range []byte(s) {
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}

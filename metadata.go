@@ -1,0 +1,342 @@
+// The record: its JSON, the old gateways' message made of it, and the Holder
+// with its sentences.
+
+package flocklock
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// kindGateway is the old gateways' constant; they look for it.
+	kindGateway = "hermes-gateway"
+
+	// recordFormat marks a record as flocklock's own.
+	recordFormat = 2
+
+	// maxRecord bounds what is read of a record, and what is written.
+	maxRecord = 64 << 10
+)
+
+// A Record says who took a lock, for people to read. Between flocklock
+// processes it decides nothing.
+//
+// Its JSON is a superset of the old gateways' lockfile: PID to UpdatedAt have
+// the old keys with the old meaning, HermesHome and Profile those of newer old
+// gateways, and the rest is new. Decoding takes whatever it finds: a key of
+// the wrong type counts as missing, and only what is no JSON object at all is
+// an error.
+type Record struct {
+	// PID of the owner in the owner's PID namespace; 0 where the record has
+	// none in 1 to 2³¹-1.
+	PID int
+
+	Kind string // "hermes-gateway"
+
+	// Argv is the program and the words before its first flag. Flags and what
+	// follows them may hold secrets and are not written.
+	Argv []string
+
+	// StartTime says when the owner's process began: on Linux in clock ticks
+	// (10 ms) since boot, elsewhere in centiseconds since 1970. nil where the
+	// record does not say; flocklock leaves it out only where the system does
+	// not tell, as Linux without /proc.
+	StartTime *int64
+
+	Scope        string
+	IdentityHash string         // the first 16 hex digits of the identity's SHA-256
+	Metadata     map[string]any // the caller's
+	UpdatedAt    time.Time
+	HermesHome   string
+	Profile      string
+
+	Format       int    // 2; 0 marks a legacy record
+	ID           string // random, one an acquisition
+	AcquiredAt   time.Time
+	Host         string
+	BootID       string // "" where the system has none
+	PIDNamespace string // "" where the system has none
+}
+
+// wire is the JSON of a Record that flocklock writes, in the old order.
+type wire struct {
+	PID          int            `json:"pid"`
+	Kind         string         `json:"kind"`
+	Argv         []string       `json:"argv"`
+	StartTime    *int64         `json:"start_time"`
+	Scope        string         `json:"scope"`
+	IdentityHash string         `json:"identity_hash"`
+	Metadata     map[string]any `json:"metadata"`
+	UpdatedAt    string         `json:"updated_at"`
+	HermesHome   string         `json:"hermes_home,omitempty"`
+	Profile      string         `json:"profile,omitempty"`
+	Format       int            `json:"format,omitempty"`
+	ID           string         `json:"id,omitempty"`
+	AcquiredAt   string         `json:"acquired_at,omitempty"`
+	Host         string         `json:"host,omitempty"`
+	BootID       string         `json:"boot_id,omitempty"`
+	PIDNamespace string         `json:"pid_ns,omitempty"`
+}
+
+// MarshalJSON writes the record with the old gateways' keys first.
+func (r Record) MarshalJSON() ([]byte, error) {
+	w := wire{
+		r.PID, r.Kind, r.Argv, r.StartTime, r.Scope, r.IdentityHash, r.Metadata, isoTime(r.UpdatedAt),
+		r.HermesHome, r.Profile, r.Format, r.ID, isoTime(r.AcquiredAt), r.Host, r.BootID, r.PIDNamespace,
+	}
+	if w.Argv == nil {
+		w.Argv = []string{}
+	}
+	if w.Metadata == nil {
+		w.Metadata = map[string]any{}
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON reads a record of any version. Keys match exactly, as they do
+// in Python.
+func (r *Record) UnmarshalJSON(text []byte) error {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return err
+	}
+	if keys == nil {
+		return errors.New("flocklock: null is not a record")
+	}
+	*r = Record{
+		Kind:         lenient[string](keys["kind"]),
+		Argv:         lenient[[]string](keys["argv"]),
+		Scope:        lenient[string](keys["scope"]),
+		IdentityHash: lenient[string](keys["identity_hash"]),
+		Metadata:     lenient[map[string]any](keys["metadata"]),
+		UpdatedAt:    parseTime(lenient[string](keys["updated_at"])),
+		HermesHome:   lenient[string](keys["hermes_home"]),
+		Profile:      lenient[string](keys["profile"]),
+		Format:       lenient[int](keys["format"]),
+		ID:           lenient[string](keys["id"]),
+		AcquiredAt:   parseTime(lenient[string](keys["acquired_at"])),
+		Host:         lenient[string](keys["host"]),
+		BootID:       lenient[string](keys["boot_id"]),
+		PIDNamespace: lenient[string](keys["pid_ns"]),
+	}
+	if r.PIDNamespace == "" {
+		// What a change to the old gateways, not merged yet, would write.
+		r.PIDNamespace = lenient[string](keys["pidns"])
+	}
+	if pid, ok := parseInteger(keys["pid"]); ok && pid >= 1 && pid <= maxPID {
+		r.PID = int(pid)
+	}
+	if start, ok := parseInteger(keys["start_time"]); ok {
+		r.StartTime = &start
+	}
+	return nil
+}
+
+const maxPID = 1<<31 - 1
+
+// lenient decodes a value, or gives the zero value for one of another type.
+func lenient[T any](text json.RawMessage) T {
+	var v T
+	if len(text) == 0 || json.Unmarshal(text, &v) != nil {
+		var zero T
+		return zero
+	}
+	return v
+}
+
+// parseInteger reads a JSON number that Python would read as an int: no
+// fraction and no exponent.
+func parseInteger(text []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	return n, err == nil && text[0] != '+'
+}
+
+// isoTime writes a time as Python's datetime.isoformat does. Python before 3.11
+// does not read a "Z".
+func isoTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000-07:00")
+}
+
+// parseTime reads what isoTime or Python wrote; a time without a zone is UTC.
+func parseTime(text string) time.Time {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// InUse says in the old gateways' words, to the letter, that what description
+// names, a "Telegram bot token" say, is in use by the owner of this record. A
+// nil record is an owner that is not known.
+func (r *Record) InUse(description string) string {
+	switch profile := r.profile(); {
+	case r == nil || r.PID == 0:
+		return description + " already in use. Stop the other gateway first."
+	case profile != "":
+		return fmt.Sprintf("%s already in use by the '%s' profile gateway (PID %d). "+
+			"Stop that gateway first (hermes --profile %s gateway stop).", description, profile, r.PID, profile)
+	default:
+		return fmt.Sprintf("%s already in use (PID %d). Stop the other gateway first.", description, r.PID)
+	}
+}
+
+// profile is the profile that the record names, or that its home stands for.
+func (r *Record) profile() string {
+	if r == nil {
+		return ""
+	}
+	if isProfile(r.Profile) {
+		return r.Profile
+	}
+	home := strings.TrimRight(strings.ReplaceAll(r.HermesHome, `\`, "/"), "/")
+	if root, name, ok := cutLast(home, "/"); ok && isProfile(name) && strings.HasSuffix(root, "/profiles") {
+		return name
+	}
+	return ""
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// isProfile reports whether s is [a-z0-9][a-z0-9_-]{0,63}.
+func isProfile(s string) bool {
+	if s == "" || len(s) > 64 || s[0] == '_' || s[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// Standing says how far the holder of a lock is known.
+type Standing string
+
+const (
+	// StandingVerified is a process that lives and began when its record says.
+	StandingVerified Standing = "verified"
+
+	// StandingStopped is a verified process that is stopped (Ctrl-Z, SIGSTOP,
+	// a debugger). It wakes up one day, so it holds.
+	StandingStopped Standing = "stopped"
+
+	// StandingElsewhere is a process in another PID namespace, on another host
+	// or of another boot, where its PID cannot be checked from here.
+	StandingElsewhere Standing = "elsewhere"
+
+	// StandingLegacy is an old gateway, which holds by its record alone.
+	StandingLegacy Standing = "legacy"
+
+	// StandingUnknown is a lock that is held by nobody knows whom: there is no
+	// record, or one of a process that is gone or cannot be checked.
+	StandingUnknown Standing = "unknown"
+
+	// StandingSelf is this process.
+	StandingSelf Standing = "self"
+)
+
+// A Holder is who holds a lock, as far as it can be known: a record, and what
+// the system said of its process at the time of asking. The zero Holder holds
+// nothing.
+type Holder struct {
+	Standing Standing
+	Record   *Record // nil: none could be read
+	Reason   string  // what the standing rests on, in words
+}
+
+// Self reports whether this process holds the lock.
+func (h Holder) Self() bool { return h.Standing == StandingSelf }
+
+// String says in sentences who holds the lock, since when, how that is known,
+// and what to do. Control characters of the record come out escaped.
+func (h Holder) String() string {
+	who := h.Record.owner()
+	switch h.Standing {
+	case "":
+		return "held by nobody"
+	case StandingSelf:
+		return "held by this process, " + who + ". Release it first."
+	case StandingVerified:
+		return "held by " + who + ". Stop that process first, or wait until it ends."
+	case StandingStopped:
+		return fmt.Sprintf("held by %s, which is stopped. Let it go on (kill -CONT %d), or end it.", who, h.Record.PID)
+	case StandingElsewhere:
+		return fmt.Sprintf("held by %s (%s). Stop it where it runs.", who, h.Reason)
+	case StandingLegacy:
+		return fmt.Sprintf("held by an old gateway, %s (%s). Stop that gateway first.", who, h.Reason)
+	default:
+		return fmt.Sprintf("held by a process that is not known (%s). Try again; "+
+			"if it stays held, find the process that has the lock file open.", h.Reason)
+	}
+}
+
+// unverified reports whether no living holder is in sight: a prober's lock, or
+// a holder about to write its record.
+func (h Holder) unverified() bool { return h.Standing == StandingUnknown }
+
+// owner names the owner of a record: program, PID, profile, since when and how
+// long.
+func (r *Record) owner() string {
+	if r == nil {
+		return "a process that left no record"
+	}
+	program := "a process"
+	if len(r.Argv) > 0 {
+		words := append([]string{baseName(r.Argv[0])}, r.Argv[1:]...)
+		program = printable(strings.Join(words, " "))
+	}
+	pid := "unknown PID"
+	if r.PID != 0 {
+		pid = "PID " + strconv.Itoa(r.PID)
+	}
+	if profile := r.profile(); profile != "" {
+		pid += ", profile " + profile
+	}
+	if r.Host != "" && r.Host != self().host {
+		pid += ", host " + printable(r.Host)
+	}
+	since := r.AcquiredAt
+	if since.IsZero() {
+		since = r.UpdatedAt
+	}
+	if since.IsZero() {
+		return fmt.Sprintf("%s (%s)", program, pid)
+	}
+	return fmt.Sprintf("%s (%s) since %s, for %s", program, pid,
+		since.Local().Format("2006-01-02 15:04:05 MST"), max(0, time.Since(since)).Round(time.Second))
+}
+
+// baseName is the last element of a path of any system.
+func baseName(path string) string {
+	return path[strings.LastIndexAny(path, `/\`)+1:]
+}
+
+// printable escapes what a terminal would not print, and shortens what would
+// fill it.
+func printable(s string) string {
+	const limit = 100
+	quoted := strconv.QuoteToGraphic(s)
+	quoted = quoted[1 : len(quoted)-1]
+	if len(quoted) > limit {
+		return strings.ToValidUTF8(quoted[:limit], "") + "…"
+	}
+	return quoted
+}

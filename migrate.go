@@ -1,0 +1,542 @@
+// Legacy records: judging whether their owner lives, and migrating a directory
+// of them.
+
+package flocklock
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// verdict is what was found about a record, with the reason in words.
+type verdict struct {
+	live       bool
+	stopped    bool
+	elsewhere  bool
+	unfinished bool // no record yet, but an old gateway may be writing one
+	reason     string
+
+	// start is the living owner's start time, where the record does not tell
+	// it in a form that old gateways read.
+	start *int64
+}
+
+func stale(format string, args ...any) verdict {
+	return verdict{reason: fmt.Sprintf(format, args...)}
+}
+
+func live(format string, args ...any) verdict {
+	return verdict{live: true, reason: fmt.Sprintf(format, args...)}
+}
+
+const (
+	// beganSlack is how much later than its own record a process may seem to
+	// begin, for clocks are read at different moments and step a little.
+	beganSlack = 2 * time.Second
+
+	// fileTimeSlack is the same where only the file's time says when it was
+	// written, which may be a file server's clock.
+	fileTimeSlack = time.Minute
+)
+
+// judge finds out whether the owner of what stands at a record's path lives.
+// It must be asked under the kernel lock. The first rule that decides wins;
+// where nothing decides, the owner lives.
+func judge(c *content, looksLikeGateway func(argv []string) bool) verdict {
+	r := c.record
+	switch {
+	case !c.info.Mode().IsRegular():
+		return stale("not a file but %s, which no gateway made", kindOf(c.info.Mode()))
+	case r == nil && c.info.Size() > maxRecord:
+		return stale("larger than any record: %d bytes", c.info.Size())
+	case r == nil:
+		v := stale("not a record, and nobody finished writing it")
+		v.unfinished = true
+		return v
+	case c.ours():
+		return stale("left by a flocklock process that ended: %s", r.owner())
+	case r.PID == 0:
+		return stale("its pid is not a process number")
+	}
+	if v, decided := judgePlace(c); decided {
+		return v
+	}
+	f := examine(r.PID)
+	switch {
+	case f.zombie:
+		return stale("PID %d has ended; its parent has not reaped it", r.PID)
+	case !f.alive:
+		return stale("no process has PID %d", r.PID)
+	}
+	v := judgeProcess(c, f, looksLikeGateway)
+	if v.live && f.stopped {
+		v.stopped = true
+		v.reason += "; it is stopped"
+	}
+	if v.live && (r.StartTime == nil || c.trust != whole) {
+		v.start = f.start
+	}
+	return v
+}
+
+// kindOf names what stands at a path in place of a file.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "something else"
+}
+
+// judgePlace decides by where and in which boot the record was written.
+func judgePlace(c *content) (verdict, bool) {
+	r := c.record
+	if reason, where := r.elsewhere(); where == otherBoot {
+		return stale("%s", reason), true
+	} else if where == otherPlace {
+		v := live("PID %d is not checked: %s", r.PID, reason)
+		v.elsewhere = true
+		return v, true
+	}
+	if r.BootID != "" {
+		return verdict{}, false
+	}
+	up, ok := sinceBoot()
+	if !ok {
+		return verdict{}, false
+	}
+	boot := time.Now().Add(self().bootOffset - up)
+	written, ownWord := c.writtenAt()
+	if written.Before(boot.Add(-slack(ownWord))) {
+		return stale("written %s, before this system started %s",
+			written.UTC().Format(time.RFC3339), boot.UTC().Format(time.RFC3339)), true
+	}
+	return verdict{}, false
+}
+
+func slack(ownWord bool) time.Duration {
+	if ownWord {
+		return beganSlack
+	}
+	return fileTimeSlack
+}
+
+// where says whether a record's PID can be checked from here.
+type where int
+
+const (
+	here       where = iota
+	otherBoot        // this host, another boot: its processes are gone
+	otherPlace       // cannot be checked from here
+)
+
+// elsewhere says where a record was written, and how that is known. Keys that
+// the record or this system lacks say nothing.
+func (r *Record) elsewhere() (reason string, _ where) {
+	me := self()
+	sameBoot := r.BootID != "" && r.BootID == me.bootID
+	bothBoots := r.BootID != "" && me.bootID != ""
+	switch {
+	case bothBoots && !sameBoot && r.Host != "" && r.Host == me.host:
+		return "written before this system started", otherBoot
+	case r.PIDNamespace != "" && me.pidNS != "" && r.PIDNamespace != me.pidNS:
+		return "other PID namespace", otherPlace
+	case sameBoot:
+		return "", here // a host may change its name; it is the same kernel
+	case r.Host != "" && r.Host != me.host:
+		return "other host", otherPlace
+	case bothBoots && !sameBoot:
+		return "other boot", otherPlace
+	}
+	return "", here
+}
+
+// judgeProcess decides whether a living process is the one that wrote the
+// record.
+func judgeProcess(c *content, f facts, looksLikeGateway func([]string) bool) verdict {
+	r := c.record
+	if r.StartTime != nil {
+		switch equal, comparable := startsEqual(*r.StartTime, f); {
+		case equal:
+			return live("PID %d runs since the time that the record says", r.PID)
+		case comparable:
+			return stale("PID %d is another process by now: it began at %d, the record says %d", r.PID, *f.start, *r.StartTime)
+		}
+	}
+	written, ownWord := c.writtenAt()
+	if !f.began.IsZero() && f.began.After(written.Add(slack(ownWord))) {
+		return stale("PID %d is another process by now: it began %s, after the record was written %s",
+			r.PID, f.began.UTC().Format(time.RFC3339), written.UTC().Format(time.RFC3339))
+	}
+	if argv := commandLine(r.PID); len(argv) > 0 {
+		if looksLikeGateway(argv) {
+			return live("PID %d runs a gateway's command line", r.PID)
+		}
+		return stale("PID %d is no gateway: it runs %s", r.PID, printable(strings.Join(withoutFlags(argv), " ")))
+	}
+	if looksLikeGateway(r.Argv) {
+		return live("PID %d lives, its command line cannot be read, and the record's is a gateway's", r.PID)
+	}
+	return stale("PID %d lives, but neither its command line nor the record's is a gateway's", r.PID)
+}
+
+// LooksLikeGateway reports whether a command line is that of an old gateway:
+// the script gateway/run.py, a program named hermes-gateway, or hermes with
+// the word gateway followed by nothing, "run" or "restart", whatever profile
+// is chosen before it. It is what judges legacy records unless
+// [WithLooksLikeGateway] or [MigrateOptions] give another.
+func LooksLikeGateway(argv []string) bool {
+	var words, bases []string
+	hermes, profileNext := false, false
+	for token := range strings.FieldsSeq(strings.Join(argv, " ")) {
+		word := strings.ToLower(strings.ReplaceAll(strings.Trim(token, `"'`), `\`, "/"))
+		base := baseName(word)
+		bases = append(bases, base)
+		switch {
+		case word == "gateway/run.py" || strings.HasSuffix(word, "/gateway/run.py"):
+			return true
+		case base == "hermes-gateway" || base == "hermes-gateway.exe":
+			return true
+		case base == "hermes" || base == "hermes.exe" ||
+			strings.Contains(word, "hermes_cli.main") || strings.Contains(word, "hermes_cli/main.py"):
+			hermes = true
+		}
+		switch {
+		case profileNext:
+			profileNext = false
+		case word == "--profile" || word == "-p":
+			profileNext = true
+		case !strings.HasPrefix(word, "--profile=") && !strings.HasPrefix(word, "-p="):
+			words = append(words, word)
+		}
+	}
+	i := slices.Index(words, "gateway")
+	if !hermes || i < 0 {
+		return false
+	}
+	return i+1 == len(words) || words[i+1] == "run" || words[i+1] == "restart"
+}
+
+// MigrateOptions say how [Dir.Migrate] works. The zero value migrates.
+type MigrateOptions struct {
+	// DryRun changes nothing and reports what would be done.
+	DryRun bool
+
+	// LooksLikeGateway takes the place of [LooksLikeGateway] where it is set.
+	LooksLikeGateway func(argv []string) bool
+
+	// Logger is told of every file that is removed or converted. The default
+	// is slog.Default.
+	Logger *slog.Logger
+}
+
+// Action is what [Dir.Migrate] did with a file.
+type Action string
+
+const (
+	// Removed is a file that nobody owns any more.
+	Removed Action = "removed"
+
+	// Converted is a living old gateway's record that now tells when its
+	// process began.
+	Converted Action = "converted"
+
+	// Kept is a file that stays as it is.
+	Kept Action = "kept"
+
+	// SkippedHeld is a file of a lock that some process holds.
+	SkippedHeld Action = "skipped-held"
+)
+
+// A Migrated says what [Dir.Migrate] did with one file and why.
+type Migrated struct {
+	Name   string `json:"name"`
+	Action Action `json:"action"`
+	Reason string `json:"reason"`
+}
+
+// Migrate goes over the directory and removes what old gateways left behind:
+// records whose owner is gone, tombstones, temporary files. The record of an
+// old gateway that lives stays; where it has no start time, that is filled in,
+// every other key kept, so that old and new see it when the PID is recycled one
+// day. A file with nothing but a PID becomes such a record. What a process
+// holds is not touched: each file is looked at under its kernel lock.
+//
+// The report has one entry for each file that is not a lock file, in the order
+// of names. Where a file could not be looked at or changed, its entry says so,
+// and the error joins all such errors. A directory that does not exist is
+// empty.
+//
+// Migrate may run while gateways start and stop, in any number of processes.
+func (d Dir) Migrate(o MigrateOptions) ([]Migrated, error) {
+	if o.LooksLikeGateway == nil {
+		o.LooksLikeGateway = LooksLikeGateway
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	entries, err := d.entries()
+	if err != nil {
+		return nil, err
+	}
+	var report []Migrated
+	var errs []error
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), lockSuffix) {
+			continue
+		}
+		m, err := d.migrateFile(entry.Name(), o)
+		if err != nil {
+			m = Migrated{Name: entry.Name(), Action: Kept, Reason: err.Error()}
+			errs = append(errs, err)
+		}
+		report = append(report, m)
+		if !o.DryRun && (m.Action == Removed || m.Action == Converted) {
+			o.Logger.Info("flocklock: migrated", "dir", string(d), "name", m.Name,
+				"action", string(m.Action), "reason", m.Reason)
+		}
+	}
+	return report, errors.Join(errs...)
+}
+
+// migrateFile migrates one file under the kernel lock of the record it is or
+// belongs to.
+func (d Dir) migrateFile(file string, o MigrateOptions) (Migrated, error) {
+	m := Migrated{Name: file, Action: Kept}
+	name, leftover := recordName(file)
+	if name == "" {
+		m.Reason = "not named as a record is"
+		return m, nil
+	}
+	unlock, err := d.lockToMigrate(name, o.DryRun)
+	if errors.Is(err, errWouldBlock) {
+		m.Action, m.Reason = SkippedHeld, "a process holds the lock"
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	defer unlock()
+	path := filepath.Join(string(d), file)
+	if leftover {
+		return migrateLeftover(path, m, o)
+	}
+	return migrateRecord(path, name, m, o)
+}
+
+// lockToMigrate takes the kernel lock of a name, as a starter would. A dry run
+// creates no lock file, and takes the lock only as a prober does.
+func (d Dir) lockToMigrate(name string, dryRun bool) (unlock func() error, err error) {
+	if dryRun {
+		return d.probe(name)
+	}
+	file, _, err := d.lock(name)
+	if err != nil {
+		return nil, err
+	}
+	return file.Unlock, nil
+}
+
+// recordName gives the name of the lock that a file belongs to, and whether it
+// is a leftover beside the record: an old gateway's tombstone or temporary
+// file, or one of ours.
+func recordName(file string) (name string, leftover bool) {
+	stem, isRecord := strings.CutSuffix(file, recordSuffix)
+	if !isRecord {
+		stem, leftover = strings.CutSuffix(file, recordSuffix+".stale")
+	}
+	if !isRecord && !leftover {
+		if stem, leftover = strings.CutPrefix(file, "."); leftover {
+			stem, leftover = cutAny(stem, ".tmp", ".old")
+		}
+		if i := len(stem) - len("_XXXXXXXX"); leftover && i > 0 && stem[i] == '_' {
+			stem = stem[:i] // the old gateways' random part
+		}
+	}
+	if _, _, ok := splitName(stem); !ok || !isRecord && !leftover {
+		return "", false
+	}
+	return stem, leftover
+}
+
+func cutAny(s string, suffixes ...string) (string, bool) {
+	for _, suffix := range suffixes {
+		if before, ok := strings.CutSuffix(s, suffix); ok {
+			return before, true
+		}
+	}
+	return s, false
+}
+
+// leftoverAge is how old a leftover must be: a younger one may be in use by an
+// old gateway that is about to rename or remove it.
+const leftoverAge = time.Minute
+
+func migrateLeftover(path string, m Migrated, o MigrateOptions) (Migrated, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.Reason = "gone by now"
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		m.Reason = "not a file but " + kindOf(info.Mode())
+		return m, nil
+	case time.Since(info.ModTime()) < leftoverAge:
+		m.Reason = "younger than a minute: an old gateway may be using it"
+		return m, nil
+	}
+	m.Action, m.Reason = Removed, "left over by a process that was interrupted"
+	if o.DryRun {
+		return m, nil
+	}
+	return m, remove(path)
+}
+
+func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, error) {
+	found, v, err := readFinished(path, o.LooksLikeGateway)
+	switch {
+	case err != nil:
+		return m, err
+	case found.info == nil:
+		m.Reason = "gone by now"
+		return m, nil
+	case found.info.IsDir():
+		m.Reason = v.reason
+		return m, nil
+	case v.live && v.start == nil && found.trust == whole:
+		m.Reason = v.reason
+		return m, nil
+	case v.live && v.start == nil:
+		m.Reason = v.reason + "; its start time cannot be known"
+		return m, nil
+	case v.live:
+		m.Action, m.Reason = Converted, v.reason
+		if o.DryRun {
+			return m, nil
+		}
+		return convert(path, name, found, *v.start, m)
+	}
+	m.Action, m.Reason = Removed, v.reason
+	if o.DryRun {
+		return m, nil
+	}
+	aside := sidePath(path, ".old")
+	return removeJudged(path, aside, found, m)
+}
+
+// readFinished reads a record and judges it; what is no record gets a while to
+// become one.
+func readFinished(path string, looksLikeGateway func([]string) bool) (*content, verdict, error) {
+	for end := time.Now().Add(writerPatience); ; time.Sleep(lookAgain) {
+		found, err := readContent(path)
+		if err != nil || found.info == nil {
+			return found, verdict{}, err
+		}
+		v := judge(found, looksLikeGateway)
+		if !v.unfinished || time.Now().After(end) {
+			return found, v, nil
+		}
+	}
+}
+
+// removeJudged removes what was judged and nothing else: an old gateway may
+// have put its record there a moment ago.
+func removeJudged(path, aside string, judged *content, m Migrated) (Migrated, error) {
+	os.Remove(aside)
+	err := whileInUse(func() error { return os.Rename(path, aside) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	out, err := readContent(aside)
+	if err == nil && out.same(judged) {
+		return m, remove(aside)
+	}
+	m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
+	if err != nil {
+		return m, err
+	}
+	if _, err = place(aside, path, out.info, out.text); errors.Is(err, fs.ErrExist) {
+		err = remove(aside)
+	}
+	return m, err
+}
+
+// convert fills in the start time of a living owner.
+func convert(path, name string, judged *content, start int64, m Migrated) (Migrated, error) {
+	text, err := converted(name, judged, start)
+	if err != nil {
+		return m, err
+	}
+	tmp := sidePath(path, ".tmp")
+	info, err := writeNew(tmp, text)
+	if err != nil {
+		return m, err
+	}
+	defer os.Remove(tmp)
+	placed, err := replaceLive(tmp, path, info, text, judged)
+	if err == nil && placed == nil {
+		m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
+	}
+	return m, err
+}
+
+// replaceLive replaces a living owner's record. Where two names cannot be
+// exchanged it renames over it, after a last look: to move the record aside
+// would leave its path empty, for another old gateway to take.
+func replaceLive(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+	now, err := readContent(path)
+	if err != nil || !now.same(judged) {
+		return nil, err
+	}
+	if err = exchange(tmp, path); err != nil && noSuchCall(err) {
+		return info, whileInUse(func() error { return os.Rename(tmp, path) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	if out, err := readContent(tmp); err == nil && out.same(judged) {
+		return info, remove(tmp)
+	}
+	return nil, exchange(tmp, path)
+}
+
+// converted is a legacy record with its start time filled in, every other key
+// kept as it is.
+func converted(name string, judged *content, start int64) ([]byte, error) {
+	if judged.trust == whole {
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(trimBOM(judged.text), &keys); err != nil {
+			return nil, err
+		}
+		keys["start_time"] = json.RawMessage(fmt.Sprint(start))
+		return json.Marshal(keys)
+	}
+	scope, hash, _ := splitName(name)
+	return json.Marshal(Record{
+		PID: judged.record.PID, Kind: kindGateway, Argv: withoutFlags(commandLine(judged.record.PID)),
+		StartTime: &start, Scope: scope, IdentityHash: hash, UpdatedAt: judged.info.ModTime(),
+	})
+}
