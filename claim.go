@@ -142,9 +142,11 @@ const (
 	// gateways changed the path under it.
 	claimAttempts = 64
 
-	// writerPatience is how long a file that is no record may turn into one:
-	// an old gateway creates first and writes after.
+	// writerPatience is how long a file that is no record, and was written to
+	// less than writingAge ago, may take to become one: an old gateway creates
+	// first and writes after.
 	writerPatience = 300 * time.Millisecond
+	writingAge     = 10 * time.Second
 
 	// settleTime is how long a record that took a stale legacy record's place
 	// is watched: an old gateway may have judged the same file stale, and
@@ -170,9 +172,14 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 		}
 	}()
 	patience := time.Now().Add(writerPatience)
+	contested := false // an old gateway may be at work here
 	for range claimAttempts {
 		if writeErr == nil {
 			placed, err = place(tmp, path, info, text)
+			if err == nil && contested && !settled(path, placed) {
+				info, writeErr = writeNew(tmp, text)
+				continue
+			}
 			if err == nil || !errors.Is(err, fs.ErrExist) {
 				return placed, err
 			}
@@ -188,6 +195,7 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 			continue
 		}
 		verdict := judge(found)
+		contested = contested || !found.ours()
 		switch {
 		case verdict.live:
 			return nil, &ownedError{verdict, found.record}
@@ -204,7 +212,7 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 		if err != nil {
 			return nil, err
 		}
-		if placed != nil && (found.ours() || settled(path, placed)) {
+		if placed != nil && (!contested || settled(path, placed)) {
 			return placed, nil
 		}
 		if !standsAt(tmp, info) {

@@ -59,7 +59,7 @@ func judge(c *content, looksLikeGateway func(argv []string) bool) verdict {
 		return stale("larger than any record: %d bytes", c.info.Size())
 	case r == nil:
 		v := stale("not a record, and nobody finished writing it")
-		v.unfinished = true
+		v.unfinished = time.Since(c.info.ModTime()) < writingAge
 		return v
 	case c.ours():
 		return stale("left by a flocklock process that ended: %s", r.owner())

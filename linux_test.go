@@ -1,0 +1,491 @@
+package flocklock_test
+
+// What only Linux can be made to do: PIDs that really come back, other PID and
+// time namespaces, other users, full and read-only disks. Numbers are rows of
+// the catalogue of failures of the old lock.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/flocklock/flocklock"
+	"golang.org/x/sys/unix"
+)
+
+const isolatedEnv = "FLOCKLOCK_TEST_ISOLATED"
+
+// isolated runs the test that calls it once more, in a process of its own that
+// change makes special, and reports false in the first one, which is done then.
+func isolated(t *testing.T, change func(*exec.Cmd)) bool {
+	t.Helper()
+	if os.Getenv(isolatedEnv) == t.Name() {
+		return true
+	}
+	cmd := exec.Command(executable(), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), isolatedEnv+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	change(cmd)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Start()
+	if err != nil {
+		t.Skip("this machine does not let us isolate a process: ", err)
+	}
+	err = cmd.Wait()
+	if strings.Contains(out.String(), "--- SKIP") {
+		t.Skip(out.String())
+	}
+	if err != nil || !strings.Contains(out.String(), "--- PASS") {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	return false
+}
+
+// namespaces makes a process that has namespaces of its own. Who is not root
+// becomes root of a user namespace.
+func namespaces(flags uintptr) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		cmd.SysProcAttr.Cloneflags = flags | unix.CLONE_NEWNS
+		if os.Geteuid() != 0 {
+			cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		}
+	}
+}
+
+// mount mounts something for this namespace only.
+func mount(t *testing.T, fstype, target string, flags uintptr, data string) {
+	t.Helper()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Skip("this machine does not let us mount: ", err)
+	}
+	if err := unix.Mount(fstype, target, fstype, flags, data); err != nil {
+		t.Skip("this machine does not let us mount "+fstype+": ", err)
+	}
+}
+
+// reuse starts a worker that gets the PID of one that has ended.
+func reuse(t *testing.T, pid int, start func(*testing.T) *proc) *proc {
+	t.Helper()
+	for range 20 {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0); err != nil {
+			t.Skip("this machine does not let us choose a PID: ", err)
+		}
+		if p := start(t); p.pid() == pid {
+			return p
+		}
+	}
+	t.Skip("this machine did not give the PID again")
+	return nil
+}
+
+// 01, 03, 46: the owner is killed and its PID really comes back, as a stranger
+// or as another gateway, with what the old gateways of every time recorded.
+func TestRow01RealPIDReuse(t *testing.T) {
+	if !isolated(t, namespaces(unix.CLONE_NEWPID)) {
+		return
+	}
+	mount(t, "proc", "/proc", 0, "")
+	for what, start := range map[string]func(*testing.T) *proc{"stranger": stranger, "gateway": gateway} {
+		dir := newDir(t)
+		owner := newOld(t, "OLD")
+		owner.tell("go 0 " + string(dir))
+		owner.expect("held")
+		owns(t, dir, "runs a gateway's command line")
+		recorded := startOf(t, owner.pid())
+		owner.kill()
+		// Ticks are 10 ms: the PID may not come back within the same one.
+		waitUntil(t, func() bool { p := stranger(t); defer p.kill(); return startOf(t, p.pid()) > recorded+1 })
+		now := reuse(t, owner.pid(), start)
+
+		if what == "stranger" {
+			// The new process is younger than the record by less than clocks
+			// are trusted, so its command line decides.
+			leaves(t, dir, "is no gateway")
+		}
+		putLegacy(t, dir, owner.pid(), legacy{"start_time": recorded})
+		leaves(t, dir, "another process by now")
+		putLegacy(t, dir, owner.pid(), legacy{"start_time": nil, "updated_at": isoNow(earlier)})
+		leaves(t, dir, "after the record was written")
+
+		holder := spawn(t, "hold", []string{string(dir), scope, secret})
+		holder.expect("held")
+		holder.kill()
+		now.kill()
+		reuse(t, holder.pid(), gateway)
+		mustSettle(t, dir)
+	}
+}
+
+// 01 without /proc: nothing but the PID can be seen. The record's own words
+// decide, and fail closed.
+func TestRow01WithoutProc(t *testing.T) {
+	if !isolated(t, namespaces(0)) {
+		return
+	}
+	owner, other := gateway(t), spawn(t, "idle", nil)
+	dead := stranger(t)
+	dead.kill()
+	mount(t, "tmpfs", "/proc", 0, "")
+	dir := newDir(t)
+	putLegacy(t, dir, owner.pid(), nil)
+	owns(t, dir, "cannot be read")
+	putLegacy(t, dir, other.pid(), legacy{"argv": []string{"editor"}})
+	leaves(t, dir, "neither")
+	putLegacy(t, dir, dead.pid(), nil)
+	leaves(t, dir, "no process has PID")
+	holder := spawn(t, "hold", []string{string(dir), scope, secret})
+	holder.expect("held")
+	mustRefuse(t, dir, flocklock.StandingUnknown)
+	if got := readFile(t, recordPath(dir)); !strings.Contains(got, `"start_time":null`) {
+		t.Errorf("a start time that nobody knows: %s", got)
+	}
+	holder.kill()
+	mustSettle(t, dir)
+}
+
+// 19, 20: a holder, or an old gateway, in another PID namespace. Both this
+// process and the other have PID 1 where they are.
+func TestRow19OtherPIDNamespace(t *testing.T) {
+	const dirEnv = "FLOCKLOCK_TEST_DIR"
+	dir := flocklock.Dir(os.Getenv(dirEnv))
+	if dir == "" {
+		dir = newDir(t)
+		putLegacy(t, dir, 1, legacy{"pidns": "1", "start_time": 5})
+		mustRefuseElsewhere(t, dir)
+		holder := spawn(t, "hold", []string{string(dir), "irc", secret}, func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+			namespaces(unix.CLONE_NEWPID)(cmd)
+		})
+		if line := holder.line(); line != "held" {
+			t.Skip("this machine does not let us isolate a process: ", line)
+		}
+		t.Setenv(dirEnv, string(dir))
+	}
+	if !isolated(t, namespaces(unix.CLONE_NEWPID)) {
+		return
+	}
+	if os.Getpid() != 1 {
+		t.Fatal("not the first process of the namespace")
+	}
+	mount(t, "proc", "/proc", 0, "")
+	mustRefuseElsewhere(t, dir)
+	_, err := dir.TryAcquire("irc", secret)
+	var refused *flocklock.HeldError
+	if !errors.As(err, &refused) || refused.Holder.Standing != flocklock.StandingElsewhere || refused.Holder.Record.PID != 1 {
+		t.Errorf("another process with our PID: %v", err)
+	}
+}
+
+// 19 where /proc is that of another namespace: its numbers are not ours.
+func TestRow19StrangeProc(t *testing.T) {
+	if !isolated(t, namespaces(unix.CLONE_NEWPID)) {
+		return
+	}
+	dir := newDir(t)
+	putLegacy(t, dir, 1, legacy{"updated_at": isoNow(earlier)}) // PID 1 of /proc began long ago
+	owns(t, dir, "cannot be read")
+}
+
+func mustRefuseElsewhere(t *testing.T, dir flocklock.Dir) {
+	t.Helper()
+	refused := mustRefuse(t, dir, flocklock.StandingElsewhere)
+	if got := refused.Error(); !contains(got, "not checked", "other PID namespace") {
+		t.Errorf("message: %s", got)
+	}
+}
+
+// 18: the owner's time namespace counts from another boot.
+func TestRow18TimeNamespace(t *testing.T) {
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("no unshare(1): ", err)
+	}
+	dir := newDir(t)
+	owner := spawn(t, "idle", nil, func(cmd *exec.Cmd) {
+		cmd.Path, cmd.Args = unshare, append([]string{"unshare", "--time", "--boottime", "1000000", "--fork", "--kill-child"}, executable(), "hermes", "gateway")
+	})
+	if owner.line() != "ready" {
+		t.Skip("this machine does not let us make a time namespace")
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", owner.pid(), owner.pid()))
+	var pid int
+	if _, serr := fmt.Sscan(string(children), &pid); serr != nil {
+		t.Skip("this machine does not list children: ", err, serr)
+	}
+	seen := startOf(t, pid)
+	putLegacy(t, dir, pid, legacy{"start_time": seen + 1000000*100}) // as the owner itself sees it
+	owns(t, dir, "since the time that the record says")
+	putLegacy(t, dir, pid, legacy{"start_time": seen})
+	owns(t, dir, "since the time that the record says")
+	putLegacy(t, dir, pid, legacy{"start_time": seen + 1000000*100 - 3})
+	leaves(t, dir, "another process by now")
+
+	// And ours counts from another boot than the owner's.
+	if isolatedIn := os.Getenv(isolatedEnv); isolatedIn != "" {
+		return
+	}
+	near := gateway(t)
+	putLegacy(t, dir, near.pid(), legacy{"start_time": startOf(t, near.pid())})
+	far := spawn(t, "hold", nil, func(cmd *exec.Cmd) {
+		cmd.Path = unshare
+		cmd.Args = append([]string{"unshare", "--time", "--boottime", "-5", "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
+	})
+	if got := far.line(); !strings.HasPrefix(got, "refused legacy") {
+		t.Errorf("from another time namespace: %s", got)
+	}
+	putLegacy(t, dir, near.pid(), nil)
+	again := spawn(t, "hold", nil, func(cmd *exec.Cmd) {
+		cmd.Path = unshare
+		cmd.Args = append([]string{"unshare", "--time", "--boottime", "-5", "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
+	})
+	if got := again.line(); !strings.HasPrefix(got, "refused legacy") {
+		t.Errorf("from another time namespace, without a start time: %s", got)
+	}
+}
+
+// nobody makes a process of another user that cannot do what root can.
+func nobody(t *testing.T) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		if os.Geteuid() != 0 {
+			t.Skip("only root can become another user")
+		}
+		exe := filepath.Join(t.TempDir(), "test")
+		if err := exec.Command("cp", executable(), exe).Run(); err != nil {
+			t.Skip("no copy of the test for another user: ", err)
+		}
+		for at := filepath.Dir(exe); at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
+			os.Chmod(at, 0o755)
+		}
+		os.Chmod(exe, 0o755)
+		cmd.Path = exe
+		cmd.Dir = "/"
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+}
+
+const sharedEnv = "FLOCKLOCK_TEST_SHARED"
+
+// shared is a directory of the other user's, the same in both processes.
+func shared(t *testing.T) flocklock.Dir {
+	t.Helper()
+	if dir := os.Getenv(sharedEnv); dir != "" {
+		return flocklock.Dir(dir)
+	}
+	dir, err := os.MkdirTemp("", "flocklock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Skip("only root gives a directory away: ", err)
+	}
+	t.Setenv(sharedEnv, dir)
+	return flocklock.Dir(dir)
+}
+
+// 21: the owner is another user's process, which we may not signal.
+func TestRow21OtherUser(t *testing.T) {
+	dir := shared(t)
+	if os.Getenv(isolatedEnv) == "" {
+		owner := gateway(t)
+		putLegacy(t, dir, owner.pid(), legacy{"start_time": startOf(t, owner.pid())})
+	}
+	if !isolated(t, nobody(t)) {
+		return
+	}
+	refused := mustRefuse(t, dir, flocklock.StandingLegacy)
+	if err := unix.Kill(refused.Holder.Record.PID, 0); !errors.Is(err, unix.EPERM) {
+		t.Fatalf("the owner may be signalled: %v", err)
+	}
+}
+
+// 22: a record and a lock file that we may not read.
+func TestRow22Unreadable(t *testing.T) {
+	dir := shared(t)
+	if os.Getenv(isolatedEnv) == "" {
+		put(t, dir, `{"pid":1}`)
+		if err := os.Chmod(recordPath(dir), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !isolated(t, nobody(t)) {
+		return
+	}
+	l, err := tryAcquire(t, dir)
+	if l != nil || !errors.Is(err, fs.ErrPermission) || errors.Is(err, flocklock.ErrHeld) {
+		t.Fatalf("%v, %v", l, err)
+	}
+	if pathErr := mustPathError(t, err); pathErr.Path != recordPath(dir) {
+		t.Error(pathErr)
+	}
+	if _, err := dir.Inspect(scope, secret); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("inspect: %v", err)
+	}
+	report, err := dir.Migrate(flocklock.MigrateOptions{})
+	if !errors.Is(err, fs.ErrPermission) || len(report) != 1 || report[0].Action != flocklock.Kept {
+		t.Errorf("migrate: %+v, %v", report, err)
+	}
+	if err := os.Remove(recordPath(dir)); err != nil {
+		t.Fatal(err)
+	}
+	mustSettle(t, dir)
+	if err := os.Chmod(lockPath(dir), 0); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := tryAcquire(t, dir); l != nil || mustPathError(t, err).Path != lockPath(dir) {
+		t.Errorf("%v, %v", l, err)
+	}
+}
+
+// 41: what root left in a user's directory does not block the user, and a
+// directory that he may not write to does not hang him.
+func TestRow41LeftoversOfRoot(t *testing.T) {
+	dir := shared(t)
+	if os.Getenv(isolatedEnv) == "" {
+		holder := spawn(t, "hold", []string{string(dir), scope, secret})
+		holder.expect("held")
+		holder.kill()
+		if err := os.WriteFile(filepath.Join(string(dir), "."+name+".tmp"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !isolated(t, nobody(t)) {
+		return
+	}
+	mustSettle(t, dir)
+	for _, mode := range []fs.FileMode{0o500, 0o700} {
+		if err := os.Chmod(string(dir), mode); err != nil {
+			t.Fatal(err)
+		}
+		l, err := tryAcquire(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode == 0o500 {
+			if !errors.Is(l.RecordErr(), fs.ErrPermission) {
+				t.Errorf("record: %v", l.RecordErr())
+			}
+			if err := l.Check(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+		if mode == 0o500 {
+			_, err := dir.TryAcquire(scope, "another")
+			if !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("no lock file can be made: %v", err)
+			}
+		}
+	}
+}
+
+// 41: a sticky directory of everybody's, where fs.protected_regular refuses to
+// open another's file with O_CREAT.
+func TestRow41StickyDirectory(t *testing.T) {
+	dir := shared(t)
+	if os.Getenv(isolatedEnv) == "" {
+		if err := errors.Join(os.Chown(string(dir), 0, 0), os.Chmod(string(dir), 0o777|fs.ModeSticky)); err != nil {
+			t.Fatal(err)
+		}
+		mustSettle(t, dir)
+	}
+	if !isolated(t, nobody(t)) {
+		return
+	}
+	mustSettle(t, dir)
+}
+
+// 43: a process name with blanks and parentheses in it.
+func TestRow43OddProcessName(t *testing.T) {
+	exe := filepath.Join(t.TempDir(), "a ) R (b")
+	if err := exec.Command("cp", executable(), exe).Run(); err != nil {
+		t.Skip("no copy of the test: ", err)
+	}
+	owner := spawn(t, "idle", nil, as("hermes-gateway"), func(cmd *exec.Cmd) { cmd.Path = exe })
+	owner.expect("ready")
+	stat := readFile(t, fmt.Sprintf("/proc/%d/stat", owner.pid()))
+	if !strings.Contains(stat, "(a ) R (b)") {
+		t.Fatal(stat)
+	}
+	dir := newDir(t)
+	putLegacy(t, dir, owner.pid(), legacy{"start_time": startOf(t, owner.pid())})
+	owns(t, dir, "since the time that the record says")
+	// An old gateway counted blanks and took another field for its start.
+	putLegacy(t, dir, owner.pid(), legacy{"start_time": 1})
+	owns(t, dir, "runs a gateway's command line")
+	putLegacy(t, dir, owner.pid(), legacy{"start_time": 1, "updated_at": isoNow(earlier)})
+	leaves(t, dir, "after the record was written")
+
+	holder := spawn(t, "hold", []string{string(dir), scope, secret}, func(cmd *exec.Cmd) { cmd.Path = exe })
+	holder.expect("held")
+	mustRefuse(t, dir, flocklock.StandingVerified)
+}
+
+// A disk that is full, and one that becomes read-only. The lock does not need
+// the record.
+func TestFullAndReadOnlyDisk(t *testing.T) {
+	if !isolated(t, namespaces(0)) {
+		return
+	}
+	disk := t.TempDir()
+	mount(t, "tmpfs", disk, 0, "size=64k,nr_inodes=10")
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	dir := flocklock.Dir(filepath.Join(disk, "locks"))
+	mustSettle(t, dir)
+	owner := gateway(t)
+	putLegacy(t, dir, owner.pid(), nil)
+	if err := os.WriteFile(filepath.Join(disk, "fill"), make([]byte, 1<<17), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	owns(t, dir, "runs a gateway's command line")
+	if report, err := dir.Migrate(flocklock.MigrateOptions{}); !errors.Is(err, unix.ENOSPC) || report[0].Action != flocklock.Kept {
+		t.Errorf("migrate: %+v, %v", report, err)
+	}
+	if err := os.Remove(recordPath(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(disk, "fill2"), make([]byte, 1<<17), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	withoutRecord := func(cause error) {
+		t.Helper()
+		l, err := tryAcquire(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(l.RecordErr(), cause) {
+			t.Errorf("record: %v, want %v", l.RecordErr(), cause)
+		}
+		other := spawn(t, "hold", []string{string(dir), scope, secret})
+		other.expect("refused unknown")
+		if err := l.Check(); err != nil {
+			t.Error(err)
+		}
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	withoutRecord(unix.ENOSPC)
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Skip("this machine does not let us remount: ", err)
+	}
+	withoutRecord(unix.EROFS)
+	if _, err := dir.TryAcquire(scope, "another"); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a lock file that is not there: %v", err)
+	}
+	if _, err := flocklock.Dir(filepath.Join(disk, "other")).TryAcquire(scope, secret); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}
