@@ -260,7 +260,7 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 	// Where nobody living is in sight, a prober has the lock for a moment, or a
 	// holder is about to write its record.
 	for wait := time.Millisecond; ; wait *= 2 {
-		lock, err := d.acquire(scope, name, o)
+		lock, err := d.acquire(scope, identity, name, o)
 		var refused *HeldError
 		if !errors.As(err, &refused) || !refused.Holder.unverified() || wait > maxRefusalWait {
 			return lock, err
@@ -274,8 +274,8 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 const maxRefusalWait = 16 * time.Millisecond
 
 // acquire takes a lock in one attempt.
-func (d Dir) acquire(scope, name string, o *options) (*Lock, error) {
-	record, text, err := newRecord(scope, name, o)
+func (d Dir) acquire(scope, identity, name string, o *options) (*Lock, error) {
+	record, text, err := newRecord(scope, identity, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -298,13 +298,13 @@ func (d Dir) acquire(scope, name string, o *options) (*Lock, error) {
 }
 
 // newRecord makes the record of an acquisition.
-func newRecord(scope, name string, o *options) (Record, []byte, error) {
+func newRecord(scope, identity, name string, o *options) (Record, []byte, error) {
 	if o.profile != "" && !isProfile(o.profile) {
 		return Record{}, nil, fmt.Errorf("flocklock: profile %q is not [a-z0-9][a-z0-9_-]{0,63}: %w", o.profile, fs.ErrInvalid)
 	}
 	me, now := self(), time.Now().UTC().Truncate(time.Microsecond)
 	r := Record{
-		PID: me.pid, Kind: kindGateway, Argv: me.argv, StartTime: me.start,
+		PID: me.pid, Kind: kindGateway, Argv: withoutSecret(me.argv, identity), StartTime: me.start,
 		Scope: scope, IdentityHash: name[len(scope)+1:], Metadata: o.metadata, UpdatedAt: now,
 		HermesHome: o.hermesHome, Profile: o.profile,
 		Format: recordFormat, ID: rand.Text(), AcquiredAt: now,
@@ -470,7 +470,11 @@ const lockAttempts = 100
 func (d Dir) lock(name string) (*flock.Flock, fs.FileInfo, error) {
 	path := d.path(name, lockSuffix)
 	for range lockAttempts {
-		file, err := lockOpened(path)
+		var file *flock.Flock
+		err := whileInUse(func() (err error) {
+			file, err = lockOpened(path)
+			return err
+		})
 		if errors.Is(err, fs.ErrNotExist) {
 			if err := os.MkdirAll(string(d), 0o700); err != nil {
 				return nil, nil, err
@@ -697,40 +701,45 @@ func (d Dir) Inspect(scope, identity string, opts ...Option) (Status, error) {
 }
 
 func (d Dir) inspect(name string, o *options) (Status, error) {
-	scope, hash, _ := splitName(name)
-	s := Status{Name: name, Scope: scope, IdentityHash: hash, State: Held}
+	patience := time.Now().Add(writerPatience)
 	for wait := time.Millisecond; ; wait *= 2 {
-		done, err := d.probe(name)
-		if err == nil {
-			err = s.lookAtFree(d.path(name, recordSuffix), o)
-			return s, errors.Join(err, done())
-		}
-		if !errors.Is(err, errWouldBlock) {
+		s, unfinished, err := d.look(name, o)
+		again := unfinished && time.Now().Before(patience) || s.Holder.unverified() && wait <= maxRefusalWait
+		if err != nil || !again {
 			return s, err
 		}
-		s.Holder = d.holder(name, o)
-		if s.Record = s.Holder.Record; !s.Holder.unverified() || wait > maxRefusalWait {
-			return s, nil
-		}
-		time.Sleep(wait)
+		time.Sleep(min(wait, maxRefusalWait))
 	}
 }
 
-// lookAtFree fills in what stands at the record's path of a lock that no
-// process holds: a legacy gateway may own it.
-func (s *Status) lookAtFree(path string, o *options) error {
-	s.State, s.Holder = Free, Holder{}
-	found, v, err := readFinished(path, o.looksLikeGateway)
+// look inspects a lock once. unfinished says that an old gateway may be about
+// to write its record.
+func (d Dir) look(name string, o *options) (s Status, unfinished bool, err error) {
+	scope, hash, _ := splitName(name)
+	s = Status{Name: name, Scope: scope, IdentityHash: hash, State: Held}
+	done, err := d.probe(name)
+	if errors.Is(err, errWouldBlock) {
+		s.Holder = d.holder(name, o)
+		s.Record = s.Holder.Record
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, err
+	}
+	// No process holds it; but a legacy gateway may own the record's path.
+	s.State = Free
+	found, err := readContent(d.path(name, recordSuffix))
 	if err != nil || found.info == nil {
-		return err
+		return s, false, errors.Join(err, done())
 	}
 	s.Record = found.record
+	v := judge(found, o.looksLikeGateway)
 	if v.live {
 		s.State, s.Holder = Held, v.holder(found.record)
-		return nil
+	} else {
+		s.Leftover, s.Left = true, v.reason
 	}
-	s.Leftover, s.Left = true, v.reason
-	return nil
+	return s, v.unfinished, done()
 }
 
 // List inspects every lock of the directory, in the order of names. Where one
@@ -769,7 +778,10 @@ func (d Dir) entries() ([]fs.DirEntry, error) {
 	}
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		// Windows says the same of a file.
+		if _, lerr := os.Lstat(string(d)); errors.Is(lerr, fs.ErrNotExist) {
+			return nil, nil
+		}
 	}
 	return entries, err
 }

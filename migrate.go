@@ -319,8 +319,8 @@ func (d Dir) Migrate(o MigrateOptions) ([]Migrated, error) {
 // belongs to.
 func (d Dir) migrateFile(file string, o MigrateOptions) (Migrated, error) {
 	m := Migrated{Name: file, Action: Kept}
-	name, leftover := recordName(file)
-	if name == "" {
+	name, kind := recordName(file)
+	if kind == notOurs {
 		m.Reason = "not named as a record is"
 		return m, nil
 	}
@@ -334,10 +334,14 @@ func (d Dir) migrateFile(file string, o MigrateOptions) (Migrated, error) {
 	}
 	defer unlock()
 	path := filepath.Join(string(d), file)
-	if leftover {
-		return migrateLeftover(path, m, o)
+	switch kind {
+	case record:
+		return migrateRecord(path, name, m, o)
+	case oldLeftover:
+		return migrateLeftover(path, leftoverAge, m, o)
+	default: // made under the kernel lock, which we hold
+		return migrateLeftover(path, 0, m, o)
 	}
-	return migrateRecord(path, name, m, o)
 }
 
 // lockToMigrate takes the kernel lock of a name, as a starter would. A dry run
@@ -353,26 +357,38 @@ func (d Dir) lockToMigrate(name string, dryRun bool) (unlock func() error, err e
 	return file.Unlock, nil
 }
 
-// recordName gives the name of the lock that a file belongs to, and whether it
-// is a leftover beside the record: an old gateway's tombstone or temporary
-// file, or one of ours.
-func recordName(file string) (name string, leftover bool) {
-	stem, isRecord := strings.CutSuffix(file, recordSuffix)
-	if !isRecord {
-		stem, leftover = strings.CutSuffix(file, recordSuffix+".stale")
-	}
-	if !isRecord && !leftover {
-		if stem, leftover = strings.CutPrefix(file, "."); leftover {
-			stem, leftover = cutAny(stem, ".tmp", ".old")
+// fileKind is what a file in a lock directory is.
+type fileKind int
+
+const (
+	notOurs     fileKind = iota
+	record               // of an old gateway or of ours
+	oldLeftover          // an old gateway's tombstone or temporary file
+	ownLeftover          // a file that claim or convert made beside a record
+)
+
+// recordName gives the name of the lock that a file belongs to.
+func recordName(file string) (name string, kind fileKind) {
+	stem, hidden := strings.CutPrefix(file, ".")
+	switch {
+	case !hidden:
+		if name, kind = strings.TrimSuffix(file, recordSuffix), record; name == file {
+			name, kind = strings.TrimSuffix(file, recordSuffix+".stale"), oldLeftover
 		}
-		if i := len(stem) - len("_XXXXXXXX"); leftover && i > 0 && stem[i] == '_' {
-			stem = stem[:i] // the old gateways' random part
+	default:
+		name, hidden = cutAny(stem, ".tmp", ".old")
+		kind = ownLeftover
+		if i := len(name) - len("_XXXXXXXX"); i > 0 && name[i] == '_' {
+			name, kind = name[:i], oldLeftover // the rest is the old gateways' random part
+		}
+		if !hidden {
+			return "", notOurs
 		}
 	}
-	if _, _, ok := splitName(stem); !ok || !isRecord && !leftover {
-		return "", false
+	if _, _, ok := splitName(name); !ok || name == file {
+		return "", notOurs
 	}
-	return stem, leftover
+	return name, kind
 }
 
 func cutAny(s string, suffixes ...string) (string, bool) {
@@ -384,11 +400,11 @@ func cutAny(s string, suffixes ...string) (string, bool) {
 	return s, false
 }
 
-// leftoverAge is how old a leftover must be: a younger one may be in use by an
-// old gateway that is about to rename or remove it.
+// leftoverAge is how old an old gateway's leftover must be: a younger one may
+// be about to be renamed or removed.
 const leftoverAge = time.Minute
 
-func migrateLeftover(path string, m Migrated, o MigrateOptions) (Migrated, error) {
+func migrateLeftover(path string, age time.Duration, m Migrated, o MigrateOptions) (Migrated, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		m.Reason = "gone by now"
@@ -401,7 +417,7 @@ func migrateLeftover(path string, m Migrated, o MigrateOptions) (Migrated, error
 	case !info.Mode().IsRegular():
 		m.Reason = "not a file but " + kindOf(info.Mode())
 		return m, nil
-	case time.Since(info.ModTime()) < leftoverAge:
+	case time.Since(info.ModTime()) < age:
 		m.Reason = "younger than a minute: an old gateway may be using it"
 		return m, nil
 	}
@@ -413,7 +429,7 @@ func migrateLeftover(path string, m Migrated, o MigrateOptions) (Migrated, error
 }
 
 func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, error) {
-	found, v, err := readFinished(path, o.LooksLikeGateway)
+	found, v, err := readFinished(path, o)
 	switch {
 	case err != nil:
 		return m, err
@@ -446,13 +462,13 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 
 // readFinished reads a record and judges it; what is no record gets a while to
 // become one.
-func readFinished(path string, looksLikeGateway func([]string) bool) (*content, verdict, error) {
+func readFinished(path string, o MigrateOptions) (*content, verdict, error) {
 	for end := time.Now().Add(writerPatience); ; time.Sleep(lookAgain) {
 		found, err := readContent(path)
 		if err != nil || found.info == nil {
 			return found, verdict{}, err
 		}
-		v := judge(found, looksLikeGateway)
+		v := judge(found, o.LooksLikeGateway)
 		if !v.unfinished || time.Now().After(end) {
 			return found, v, nil
 		}

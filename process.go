@@ -247,3 +247,15 @@ func withoutFlags(args []string) []string {
 	}
 	return words
 }
+
+// withoutSecret returns the words before the one that is, or has in it, an
+// identity that was given to the program without a flag.
+func withoutSecret(words []string, secret string) []string {
+	const telling = 8 // a shorter identity is part of a word by chance
+	for i, word := range words {
+		if word == secret || len(secret) >= telling && strings.Contains(word, secret) {
+			return words[:i]
+		}
+	}
+	return words
+}

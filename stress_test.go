@@ -80,7 +80,7 @@ type line struct {
 // moment, or stop. It says whether another is wanted.
 func (l *line) live(t *testing.T, dir flocklock.Dir, stop <-chan struct{}) bool {
 	p := spawn(t, "stress", []string{string(dir)})
-	kill := time.After(time.Duration(50+rand.N(400)) * time.Millisecond)
+	var kill <-chan time.Time    // none before the worker is at work
 	var begun [stressLocks]int64 // zero: not held, as far as was noted
 	var killedAt int64
 	again := true
@@ -89,6 +89,9 @@ func (l *line) live(t *testing.T, dir flocklock.Dir, stop <-chan struct{}) bool 
 		case text, more := <-p.lines:
 			if open = more; more {
 				l.note(t, text, &begun)
+			}
+			if kill == nil && killedAt == 0 && again {
+				kill = time.After(time.Duration(20+rand.N(400)) * time.Millisecond)
 			}
 		case <-kill:
 			killedAt = monotonic()
