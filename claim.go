@@ -250,8 +250,6 @@ func sidePath(path, suffix string) string {
 
 // writeNew writes a new file, in place of one that a crash left over.
 func writeNew(path string, text []byte) (fs.FileInfo, error) {
-	// Others may read what is in a private directory: root's leftovers must
-	// not block the user whose directory it is.
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | safeOpen
 	file, err := os.OpenFile(path, flags, 0o644)
 	if errors.Is(err, fs.ErrExist) && os.Remove(path) == nil {
@@ -262,11 +260,20 @@ func writeNew(path string, text []byte) (fs.FileInfo, error) {
 	}
 	_, err = file.Write(text)
 	info, serr := file.Stat()
-	if err = errors.Join(err, serr, file.Close()); err != nil {
+	if err = errors.Join(err, serr, share(file, info), file.Close()); err != nil {
 		os.Remove(path)
 		return nil, err
 	}
 	return info, nil
+}
+
+// share makes a file of root's readable for all, whatever its umask: it must not
+// block the user whose private directory it is in, when root is gone.
+func share(file *os.File, info fs.FileInfo) error {
+	if info == nil || os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 {
+		return nil
+	}
+	return file.Chmod(0o644)
 }
 
 // place gives a finished file its name, and fails with fs.ErrExist where

@@ -352,7 +352,9 @@ func TestRow22Unreadable(t *testing.T) {
 func TestRow41LeftoversOfRoot(t *testing.T) {
 	dir := shared(t)
 	if os.Getenv(isolatedEnv) == "" {
+		umask := unix.Umask(0o077)
 		holder := spawn(t, "hold", []string{string(dir), scope, secret})
+		unix.Umask(umask)
 		holder.expect("held")
 		holder.kill()
 		if err := os.WriteFile(filepath.Join(string(dir), "."+name+".tmp"), nil, 0o600); err != nil {
@@ -487,5 +489,104 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	}
 	if _, err := flocklock.Dir(filepath.Join(disk, "other")).TryAcquire(scope, secret); !errors.Is(err, unix.EROFS) {
 		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+// injected makes system calls of a worker fail, as another file system or
+// another Unix would.
+func injected(t *testing.T, faults ...string) func(*exec.Cmd) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("no strace(1): ", err)
+	}
+	if out, err := exec.Command(strace, "-qq", "-o", "/dev/null", "true").CombinedOutput(); err != nil {
+		t.Skipf("this machine does not let us trace: %v: %s", err, out)
+	}
+	args := []string{"strace", "-f", "-qq", "-o", "/dev/null"}
+	for _, fault := range faults {
+		args = append(args, "-e", "inject="+fault)
+	}
+	return func(cmd *exec.Cmd) {
+		cmd.Path, cmd.Args = strace, append(append(args, executable()), cmd.Args[1:]...)
+	}
+}
+
+// A file system that cannot lock is an error, never a lock and never "held".
+// Only EWOULDBLOCK is "held".
+func TestFileSystemWithoutLocks(t *testing.T) {
+	for errno, unsupported := range map[string]bool{
+		"ENOSYS": true, "EOPNOTSUPP": true, "EINVAL": true, "ENOLCK": false, "EBADF": false, "EIO": false, "EPERM": false,
+	} {
+		dir := newDir(t)
+		p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, "flock:error="+errno))
+		got := p.expect("error: lock " + lockPath(dir))
+		if strings.Contains(got, "cannot lock") != unsupported {
+			t.Errorf("%s: %s", errno, got)
+		}
+	}
+	dir := newDir(t)
+	p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, "flock:error=EINTR:when=1..5"))
+	p.expect("held")
+}
+
+// What another Unix or another file system lacks is done in another way, with
+// the same outcome: no exchange, no rename that does not replace, no hard link.
+func TestWithoutExchange(t *testing.T) {
+	const links = "linkat:error=EPERM"
+	for what, faults := range map[string][]string{
+		"hard links": {"renameat2:error=EINVAL"},
+		"copies":     {"renameat2:error=ENOSYS", links},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := newDir(t)
+			hold := func() *proc {
+				return spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, faults...))
+			}
+			fresh := hold()
+			fresh.expect("held")
+			mustRefuseTraced(t, dir)
+			if got := fresh.finish(); got != "released <nil>" {
+				t.Error(got)
+			}
+			dead := stranger(t)
+			dead.kill()
+			for _, leave := range []func(){
+				func() { p := spawn(t, "hold", []string{string(dir), scope, secret}); p.expect("held"); p.kill() },
+				func() { putLegacy(t, dir, dead.pid(), nil) },
+				func() { put(t, dir, "") },
+				func() { os.Symlink("nowhere", recordPath(dir)) },
+			} {
+				leave()
+				p := hold()
+				p.expect("held")
+				mustRefuseTraced(t, dir)
+				p.finish()
+				if got := files(t, dir); len(got) != 1 {
+					t.Errorf("left behind: %v", got)
+				}
+			}
+			owner := gateway(t)
+			putLegacy(t, dir, owner.pid(), nil)
+			hold().expect("refused legacy")
+			migrate := spawn(t, "migrate", []string{string(dir)}, injected(t, faults...))
+			migrate.expect("converted")
+			owns(t, dir, "since the time that the record says")
+			owner.kill()
+			migrate = spawn(t, "migrate", []string{string(dir)}, injected(t, faults...))
+			migrate.expect("removed")
+			mustSettle(t, dir)
+		})
+	}
+}
+
+// mustRefuseTraced is mustRefuse for a holder that is traced, and so stopped at
+// times.
+func mustRefuseTraced(t *testing.T, dir flocklock.Dir) {
+	t.Helper()
+	_, err := tryAcquire(t, dir)
+	var refused *flocklock.HeldError
+	if !errors.As(err, &refused) || refused.Holder.Standing != flocklock.StandingVerified && refused.Holder.Standing != flocklock.StandingStopped {
+		t.Errorf("%v", err)
 	}
 }

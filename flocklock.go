@@ -486,6 +486,7 @@ func (d Dir) lock(name string) (*flock.Flock, fs.FileInfo, error) {
 		}
 		info, err := d.verify(file)
 		if info != nil {
+			shareLockFile(path, info)
 			return file, info, nil
 		}
 		if err = errors.Join(err, unlock(file)); err != nil {
@@ -515,6 +516,18 @@ func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
 		return nil, notLockFile(file.Path(), at.Mode())
 	}
 	return info, nil
+}
+
+// shareLockFile makes a lock file of root's one that its directory's user can
+// lock. Where that fails, the user is told by whose file.
+func shareLockFile(path string, info fs.FileInfo) {
+	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 {
+		return
+	}
+	if file, err := lockedFile(path, info); err == nil {
+		share(file, info)
+		file.Close()
+	}
 }
 
 func notLockFile(path string, mode fs.FileMode) error {

@@ -113,6 +113,15 @@ var workers = map[string]func(args []string){
 		child.Wait()
 	},
 
+	// migrate migrates a directory and tells of each file.
+	"migrate": func(args []string) {
+		report, err := flocklock.Dir(args[0]).Migrate(flocklock.MigrateOptions{})
+		for _, m := range report {
+			fmt.Println(m.Action, m.Name, m.Reason)
+		}
+		fmt.Println(describe(err))
+	},
+
 	"old":    oldGateway,
 	"stress": stressWorker,
 }
