@@ -155,7 +155,7 @@ func TestRow01WithoutProc(t *testing.T) {
 
 // 19, 20: a holder, or an old gateway, in another PID namespace. Both this
 // process and the other have PID 1 where they are.
-func TestRow19OtherPIDNamespace(t *testing.T) {
+func TestRow19Row20OtherPIDNamespace(t *testing.T) {
 	const dirEnv = "FLOCKLOCK_TEST_DIR"
 	dir := flocklock.Dir(os.Getenv(dirEnv))
 	if dir == "" {

@@ -63,8 +63,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -182,7 +184,7 @@ type Lock struct {
 	recordErr error
 	released  bool
 
-	scoped int // acquires through the drop-in; held.mu guards it
+	scoped int // acquires through the drop-in; held.dropIn guards it
 }
 
 // held is every lock that this process holds. It tells a lock of ours from
@@ -193,6 +195,8 @@ var held registry
 type registry struct {
 	mu    sync.Mutex
 	locks map[string][]*Lock // by name; locks of several directories may share one
+
+	dropIn sync.Mutex // the drop-in does one thing at a time
 }
 
 func (r *registry) add(l *Lock) {
@@ -207,29 +211,37 @@ func (r *registry) add(l *Lock) {
 func (r *registry) remove(l *Lock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var rest []*Lock
-	for _, other := range r.locks[l.name] {
-		if other != l {
-			rest = append(rest, other)
-		}
-	}
-	if r.locks[l.name] = rest; rest == nil {
+	rest := slices.DeleteFunc(r.locks[l.name], func(other *Lock) bool { return other == l })
+	if r.locks[l.name] = rest; len(rest) == 0 {
 		delete(r.locks, l.name)
 	}
 }
 
-// find returns the lock that this process holds on the lock file at a path.
-func (r *registry) find(name, path string) *Lock {
+// named returns the locks of a name.
+func (r *registry) named(name string) []*Lock {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.locks[name]) == 0 {
+	return slices.Clone(r.locks[name])
+}
+
+// all returns every lock.
+func (r *registry) all() []*Lock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Concat(slices.Collect(maps.Values(r.locks))...)
+}
+
+// find returns the lock that this process holds on the lock file at a path.
+func (r *registry) find(name, path string) *Lock {
+	locks := r.named(name)
+	if len(locks) == 0 {
 		return nil
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil
 	}
-	for _, l := range r.locks[name] {
+	for _, l := range locks {
 		if os.SameFile(l.info, info) {
 			return l
 		}

@@ -80,7 +80,10 @@ func AcquireScopedLock(scope, identity string, metadata map[string]any) (acquire
 	if err != nil {
 		return false, nil, err
 	}
-	if l := held.enterScoped(name, dir.path(name, lockSuffix)); l != nil {
+	held.dropIn.Lock()
+	defer held.dropIn.Unlock()
+	if l := held.find(name, dir.path(name, lockSuffix)); l != nil && l.scoped > 0 {
+		l.scoped++
 		record := l.Record()
 		return true, &record, nil
 	}
@@ -88,18 +91,13 @@ func AcquireScopedLock(scope, identity string, metadata map[string]any) (acquire
 	var refused *HeldError
 	switch {
 	case err == nil:
-		held.beginScoped(l)
+		l.scoped = 1
 		return true, nil, nil
-	case !errors.As(err, &refused):
+	case errors.As(err, &refused):
+		return false, refused.Holder.Record, nil
+	default:
 		return false, nil, err
-	case refused.Holder.Self():
-		// Another goroutine may have taken it since we looked.
-		if l := held.enterScoped(name, dir.path(name, lockSuffix)); l != nil {
-			record := l.Record()
-			return true, &record, nil
-		}
 	}
-	return false, refused.Holder.Record, nil
 }
 
 // hermesHome is the gateway's home directory, where the environment says.
@@ -126,8 +124,16 @@ func ReleaseScopedLock(scope, identity string) error {
 	if err != nil {
 		return err
 	}
-	if l := held.leaveScoped(name); l != nil {
-		return l.Release()
+	held.dropIn.Lock()
+	defer held.dropIn.Unlock()
+	for _, l := range held.named(name) {
+		if l.scoped == 0 {
+			continue
+		}
+		if l.scoped--; l.scoped == 0 {
+			return l.Release()
+		}
+		return nil
 	}
 	return nil
 }
@@ -136,64 +142,16 @@ func ReleaseScopedLock(scope, identity string) error {
 // [AcquireScopedLock], however often it took each, and says how many those
 // were. Nobody else's lock is touched.
 func ReleaseAllScopedLocks() (int, error) {
-	locks := held.leaveAllScoped()
+	held.dropIn.Lock()
+	defer held.dropIn.Unlock()
+	released := 0
 	var errs []error
-	for _, l := range locks {
-		errs = append(errs, l.Release())
-	}
-	return len(locks), errors.Join(errs...)
-}
-
-// beginScoped marks a lock as taken through the drop-in, once.
-func (r *registry) beginScoped(l *Lock) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l.scoped = 1
-}
-
-// enterScoped takes a lock that the drop-in has taken already once more.
-func (r *registry) enterScoped(name, path string) *Lock {
-	l := r.find(name, path)
-	if l == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l.scoped == 0 {
-		return nil
-	}
-	l.scoped++
-	return l
-}
-
-// leaveScoped undoes one acquire, and returns the lock where it was the last.
-func (r *registry) leaveScoped(name string) *Lock {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, l := range r.locks[name] {
-		if l.scoped == 0 {
-			continue
-		}
-		if l.scoped--; l.scoped == 0 {
-			return l
-		}
-		return nil
-	}
-	return nil
-}
-
-// leaveAllScoped undoes all acquires.
-func (r *registry) leaveAllScoped() []*Lock {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []*Lock
-	for _, locks := range r.locks {
-		for _, l := range locks {
-			if l.scoped > 0 {
-				l.scoped = 0
-				all = append(all, l)
-			}
+	for _, l := range held.all() {
+		if l.scoped > 0 {
+			l.scoped = 0
+			released++
+			errs = append(errs, l.Release())
 		}
 	}
-	return all
+	return released, errors.Join(errs...)
 }
