@@ -609,7 +609,7 @@ func (d Dir) probe(name string) (done func() error, err error) {
 	err = kernelLock(file, file.TryRLock)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return func() error { return nil }, nil
+		return func() error { return nil }, d.mayBeMissing()
 	case errors.Is(err, errWouldBlock):
 		return nil, err
 	case err != nil:
@@ -803,12 +803,18 @@ func (d Dir) entries() ([]fs.DirEntry, error) {
 	}
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		// Windows says the same of a file.
-		if _, lerr := os.Lstat(string(d)); errors.Is(lerr, fs.ErrNotExist) {
-			return nil, nil
-		}
+		return nil, d.mayBeMissing()
 	}
 	return entries, err
+}
+
+// mayBeMissing is an error where the directory is a file, of which Windows says
+// that it does not exist.
+func (d Dir) mayBeMissing() error {
+	if info, err := os.Stat(string(d)); err == nil && !info.IsDir() {
+		return &fs.PathError{Op: "open", Path: string(d), Err: errors.New("not a directory")}
+	}
+	return nil
 }
 
 var errNoDir = fmt.Errorf("flocklock: the directory is the empty string: %w", fs.ErrInvalid)

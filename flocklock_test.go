@@ -689,6 +689,9 @@ func TestBadDirectory(t *testing.T) {
 		}
 		mustPathError(t, err)
 	}
+	if s, err := flocklock.Dir(file).Inspect(scope, secret); err == nil {
+		t.Errorf("inspected a file: %v", s)
+	}
 	if _, err := flocklock.Dir(file).List(); err == nil {
 		t.Error("listed a file")
 	}

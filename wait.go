@@ -42,7 +42,7 @@ func (d Dir) Acquire(ctx context.Context, scope, identity string, opts ...Option
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
+			return nil, fmt.Errorf("%w (gave up waiting: %w)", err, ctx.Err())
 		}
 	}
 }

@@ -1,0 +1,4 @@
+package main
+
+// Main is the command, for the test binary to become.
+var Main = main
