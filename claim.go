@@ -5,7 +5,6 @@ package flocklock
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -85,7 +84,7 @@ func readContent(path string) (*content, error) {
 func (c *content) parse() {
 	text := bytes.TrimSpace(trimBOM(c.text))
 	var record Record
-	if json.Unmarshal(text, &record) == nil {
+	if record.UnmarshalJSON(text) == nil { // json.Unmarshal would read it twice
 		c.record, c.trust = &record, whole
 		return
 	}
@@ -354,11 +353,14 @@ func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *conte
 // whileInUse tries again, for a short while, what failed only because somebody
 // reads the file. Windows has such failures.
 func whileInUse(do func() error) error {
-	for end := time.Now().Add(800 * time.Millisecond); ; time.Sleep(lookAgain) {
-		if err := do(); err == nil || !inUse(err) || time.Now().After(end) {
-			return err
-		}
+	err := do()
+	if err == nil || !inUse(err) {
+		return err
 	}
+	for end := time.Now().Add(800 * time.Millisecond); inUse(err) && time.Now().Before(end); err = do() {
+		time.Sleep(lookAgain)
+	}
+	return err
 }
 
 // remove removes a file; that it is gone already is no error.

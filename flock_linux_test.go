@@ -20,6 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func init() {
+	oddities["device"] = func(t *testing.T, path string) {
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+			t.Skip("this machine does not let us make a device: ", err)
+		}
+	}
+}
+
 const isolatedEnv = "FLOCKLOCK_TEST_ISOLATED"
 
 // isolated runs the test that calls it once more, in a process of its own that

@@ -29,11 +29,6 @@ func init() {
 			t.Skip("this machine does not rename a socket: ", err)
 		}
 	}
-	oddities["device"] = func(t *testing.T, path string) {
-		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
-			t.Skip("this machine does not let us make a device: ", err)
-		}
-	}
 }
 
 func shortDir(t *testing.T) string {

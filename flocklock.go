@@ -58,7 +58,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -274,7 +273,7 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
 		lock, err := d.acquire(scope, identity, name, o)
 		var refused *HeldError
-		if !errors.As(err, &refused) || !refused.Holder.unverified() || wait > maxRefusalWait {
+		if err == nil || !errors.As(err, &refused) || !refused.Holder.unverified() || wait > maxRefusalWait {
 			return lock, err
 		}
 		time.Sleep(wait)
@@ -299,7 +298,7 @@ func (d Dir) acquire(scope, identity, name string, o *options) (*Lock, error) {
 		return nil, err
 	}
 	l := &Lock{
-		scope: scope, name: name, path: d.path(name, lockSuffix), recordPath: d.path(name, recordSuffix),
+		scope: scope, name: name, path: file.Path(), recordPath: strings.TrimSuffix(file.Path(), lockSuffix) + recordSuffix,
 		options: o, info: info, file: file, record: record, text: text,
 	}
 	if err := l.claim(); err != nil {
@@ -322,7 +321,7 @@ func newRecord(scope, identity, name string, o *options) (Record, []byte, error)
 		Format: recordFormat, ID: rand.Text(), AcquiredAt: now,
 		Host: me.host, BootID: me.bootID, PIDNamespace: me.pidNS,
 	}
-	text, err := json.Marshal(r)
+	text, err := r.encode()
 	if err != nil {
 		return r, nil, fmt.Errorf("flocklock: metadata: %w: %w", fs.ErrInvalid, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -85,8 +86,11 @@ type wire struct {
 }
 
 // MarshalJSON writes the record with the old gateways' keys first.
-func (r Record) MarshalJSON() ([]byte, error) {
-	w := wire{
+func (r Record) MarshalJSON() ([]byte, error) { return r.encode() }
+
+// encode is MarshalJSON, whose result json.Marshal would read through again.
+func (r *Record) encode() ([]byte, error) {
+	w := &wire{
 		r.PID, r.Kind, r.Argv, r.StartTime, r.Scope, r.IdentityHash, r.Metadata, isoTime(r.UpdatedAt),
 		r.HermesHome, r.Profile, r.Format, r.ID, isoTime(r.AcquiredAt), r.Host, r.BootID, r.PIDNamespace,
 	}
@@ -110,24 +114,26 @@ func (r *Record) UnmarshalJSON(text []byte) error {
 		return errors.New("flocklock: null is not a record")
 	}
 	*r = Record{
-		Kind:         lenient[string](keys["kind"]),
+		Kind:         lenientString(keys["kind"]),
 		Argv:         lenient[[]string](keys["argv"]),
-		Scope:        lenient[string](keys["scope"]),
-		IdentityHash: lenient[string](keys["identity_hash"]),
+		Scope:        lenientString(keys["scope"]),
+		IdentityHash: lenientString(keys["identity_hash"]),
 		Metadata:     lenient[map[string]any](keys["metadata"]),
-		UpdatedAt:    parseTime(lenient[string](keys["updated_at"])),
-		HermesHome:   lenient[string](keys["hermes_home"]),
-		Profile:      lenient[string](keys["profile"]),
-		Format:       lenient[int](keys["format"]),
-		ID:           lenient[string](keys["id"]),
-		AcquiredAt:   parseTime(lenient[string](keys["acquired_at"])),
-		Host:         lenient[string](keys["host"]),
-		BootID:       lenient[string](keys["boot_id"]),
-		PIDNamespace: lenient[string](keys["pid_ns"]),
+		UpdatedAt:    parseTime(lenientString(keys["updated_at"])),
+		HermesHome:   lenientString(keys["hermes_home"]),
+		Profile:      lenientString(keys["profile"]),
+		ID:           lenientString(keys["id"]),
+		AcquiredAt:   parseTime(lenientString(keys["acquired_at"])),
+		Host:         lenientString(keys["host"]),
+		BootID:       lenientString(keys["boot_id"]),
+		PIDNamespace: lenientString(keys["pid_ns"]),
 	}
 	if r.PIDNamespace == "" {
 		// What a change to the old gateways, not merged yet, would write.
-		r.PIDNamespace = lenient[string](keys["pidns"])
+		r.PIDNamespace = lenientString(keys["pidns"])
+	}
+	if format, ok := parseInteger(keys["format"]); ok {
+		r.Format = int(format)
 	}
 	if pid, ok := parseInteger(keys["pid"]); ok && pid >= 1 && pid <= maxPID {
 		r.PID = int(pid)
@@ -148,6 +154,21 @@ func lenient[T any](text json.RawMessage) T {
 		return zero
 	}
 	return v
+}
+
+// lenientString is lenient for a string. The text is known to be JSON, so
+// that one without an escape and without a byte that may be no UTF-8 is what
+// stands between its quotes.
+func lenientString(text json.RawMessage) string {
+	if len(text) < 2 || text[0] != '"' {
+		return ""
+	}
+	for _, c := range text[1 : len(text)-1] {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return lenient[string](text)
+		}
+	}
+	return string(text[1 : len(text)-1])
 }
 
 // parseInteger reads a JSON number that Python would read as an int: no

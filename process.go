@@ -18,6 +18,7 @@ import (
 
 // facts is what the system says of a PID at one moment.
 type facts struct {
+	pid     int
 	alive   bool // a process has the PID, and is not a zombie
 	zombie  bool
 	stopped bool
@@ -25,10 +26,6 @@ type facts struct {
 	// start is when the process began, in the unit of Record.StartTime; nil
 	// where it cannot be known.
 	start *int64
-
-	// shifted is what the process itself takes for its start: on Linux its
-	// time namespace may count from another boot than ours.
-	shifted *int64
 
 	// oddName says that the process's name has a blank in it, so that an old
 	// gateway will have recorded another field of /proc/PID/stat as its start.
@@ -45,12 +42,12 @@ const ticksPerSecond = 100
 // examine asks the system about a PID.
 func examine(pid int) facts {
 	if !exists(pid) {
-		return facts{}
+		return facts{pid: pid}
 	}
 	if runtime.GOOS == "linux" {
 		return examineProc(pid)
 	}
-	f := facts{alive: true}
+	f := facts{pid: pid, alive: true}
 	f.zombie, f.stopped = processState(pid)
 	f.alive = !f.zombie
 	f.start, f.began = createTime(pid)
@@ -71,7 +68,7 @@ func createTime(pid int) (*int64, time.Time) {
 // examineProc asks /proc. gopsutil is not asked for the start: it gives the
 // wall clock in whole seconds, which moves when the clock is set.
 func examineProc(pid int) facts {
-	f := facts{alive: true}
+	f := facts{pid: pid, alive: true}
 	if self().strangeProc {
 		return f
 	}
@@ -88,10 +85,6 @@ func examineProc(pid int) facts {
 	f.start, f.oddName = &stat.start, stat.oddName
 	if up, ok := sinceBoot(); ok {
 		f.began = time.Now().Add(time.Duration(stat.start)*(time.Second/ticksPerSecond) - up)
-	}
-	if theirs, ours := bootOffset(strconv.Itoa(pid)), self().bootOffset; theirs != ours {
-		shifted := stat.start + int64((theirs-ours)/(time.Second/ticksPerSecond))
-		f.shifted = &shifted
 	}
 	return f
 }
@@ -143,6 +136,13 @@ func bootOffset(pid string) time.Duration {
 	return 0
 }
 
+// ownStart is what the process itself takes for its start: its time namespace
+// may count from another boot than ours.
+func (f facts) ownStart() int64 {
+	shift := bootOffset(strconv.Itoa(f.pid)) - self().bootOffset
+	return *f.start + int64(shift/(time.Second/ticksPerSecond))
+}
+
 // startsEqual reports whether a recorded start time is that of a process, and
 // whether the two can be compared at all.
 //
@@ -155,7 +155,7 @@ func startsEqual(recorded int64, f facts) (equal, comparable bool) {
 		const slack = 200 // centiseconds
 		return recorded-*f.start <= slack && *f.start-recorded <= slack, true
 	}
-	if recorded == *f.start || f.shifted != nil && recorded == *f.shifted {
+	if recorded == *f.start || recorded == f.ownStart() {
 		return true, true
 	}
 	return false, !f.oddName
@@ -184,7 +184,8 @@ func commandLine(pid int) []string {
 // readBounded reads no more of a file than a record may have. What cannot be
 // read is empty.
 func readBounded(path string) []byte {
-	file, err := os.Open(path)
+	// O_NONBLOCK spares os.OpenFile four calls of fcntl.
+	file, err := os.OpenFile(path, os.O_RDONLY|safeOpen, 0)
 	if err != nil {
 		return nil
 	}
