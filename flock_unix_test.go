@@ -146,7 +146,7 @@ func TestRow05Zombie(t *testing.T) {
 // monotonic is the system's monotonic clock, the same for all processes.
 func monotonic() int64 {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+	if err := unix.ClockGettime(clockMonotonic, &ts); err != nil {
 		panic(err)
 	}
 	return ts.Nano()

@@ -5,10 +5,12 @@ package flocklock_test
 // the old lock.
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -560,6 +562,33 @@ func TestBadOptions(t *testing.T) {
 	if got := files(t, dir); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}
+}
+
+// The logger is told what an error does not tell, and never the identity.
+func TestLogger(t *testing.T) {
+	dir := newDir(t)
+	var log bytes.Buffer
+	logger := flocklock.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))
+	told := func(prepare func(), parts ...string) {
+		t.Helper()
+		log.Reset()
+		prepare()
+		l, err := tryAcquire(t, dir, logger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release()
+		if got := log.String(); !contains(got, parts...) || strings.Contains(got, secret) || (len(parts) == 0) != (got == "") {
+			t.Errorf("logged %q, want %q", got, parts)
+		}
+	}
+	told(func() {})
+	told(func() { put(t, dir, `{"pid":0}`) }, "level=INFO", "not a process number", recordPath(dir))
+	told(func() {
+		if err := os.Mkdir(recordPath(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}, "level=WARN", "nobody can see by whom", "a directory stands", recordPath(dir))
 }
 
 // 12, at the lock file's path: what is not a file is refused in words.
