@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/flocklock/flocklock"
 	"golang.org/x/sys/unix"
@@ -150,4 +151,14 @@ func monotonic() int64 {
 		panic(err)
 	}
 	return ts.Nano()
+}
+
+// waitUntil waits for a condition that will come.
+func waitUntil(t *testing.T, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(hang); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not come")
+		}
+	}
 }

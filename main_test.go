@@ -381,16 +381,6 @@ func promptly[T any](t *testing.T, do func() T) T {
 	}
 }
 
-// waitUntil waits for a condition that will come.
-func waitUntil(t *testing.T, condition func() bool) {
-	t.Helper()
-	for end := time.Now().Add(hang); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not come")
-		}
-	}
-}
-
 type acquired struct {
 	lock *flocklock.Lock
 	err  error
