@@ -69,7 +69,7 @@ func readContent(path string) (*content, error) {
 	if c.info, err = file.Stat(); err != nil {
 		return nil, err
 	}
-	if !c.info.Mode().IsRegular() || c.info.Size() > maxRecord {
+	if !c.info.Mode().IsRegular() {
 		return c, nil
 	}
 	if c.text, err = io.ReadAll(io.LimitReader(file, maxRecord)); err != nil {
@@ -164,9 +164,9 @@ const (
 // the record could not be written.
 func claim(path string, text []byte, judge func(*content) verdict) (placed fs.FileInfo, err error) {
 	tmp := sidePath(path, ".tmp")
-	info, writeErr := writeNew(tmp, text)
+	info, writeErr := writeBeside(tmp, path, text, judge)
 	defer func() {
-		if err != nil {
+		if err != nil && info != nil && standsAt(tmp, info) {
 			os.Remove(tmp)
 		}
 	}()
@@ -175,12 +175,14 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 	for range claimAttempts {
 		if writeErr == nil {
 			placed, err = place(tmp, path, info, text)
-			if err == nil && contested && !settled(path, placed) {
-				info, writeErr = writeNew(tmp, text)
+			switch {
+			case err == nil && (!contested || settled(path, placed)):
+				return placed, nil
+			case err == nil:
+				info, writeErr = writeBeside(tmp, path, text, judge)
 				continue
-			}
-			if err == nil || !errors.Is(err, fs.ErrExist) {
-				return placed, err
+			case !errors.Is(err, fs.ErrExist):
+				writeErr = err // and see whose the path is all the same
 			}
 		}
 		found, err := readContent(path)
@@ -207,7 +209,7 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 		case writeErr != nil:
 			return nil, writeErr
 		}
-		placed, err = replace(tmp, path, info, text, found)
+		placed, err = replace(tmp, path, info, text, found, judge)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +217,7 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 			return placed, nil
 		}
 		if !standsAt(tmp, info) {
-			info, writeErr = writeNew(tmp, text)
+			info, writeErr = writeBeside(tmp, path, text, judge)
 		}
 	}
 	return nil, &unjudgedError{&fs.PathError{Op: "claim", Path: path,
@@ -247,13 +249,40 @@ func sidePath(path, suffix string) string {
 	return dir + "." + strings.TrimSuffix(base, recordSuffix) + suffix
 }
 
-// writeNew writes a new file, in place of one that a crash left over.
-func writeNew(path string, text []byte) (fs.FileInfo, error) {
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | safeOpen
-	file, err := os.OpenFile(path, flags, 0o644)
-	if errors.Is(err, fs.ErrExist) && os.Remove(path) == nil {
-		file, err = os.OpenFile(path, flags, 0o644)
+// writeBeside writes a new file beside the record at path, in place of one that
+// a crash left there.
+func writeBeside(side, path string, text []byte, judge func(*content) verdict) (fs.FileInfo, error) {
+	info, err := writeNew(side, text)
+	if !errors.Is(err, fs.ErrExist) {
+		return info, err
 	}
+	if _, err := makeWay(side, path, judge); err != nil {
+		return nil, err
+	}
+	return writeNew(side, text)
+}
+
+// makeWay removes what a crash left beside the record at path. Where that is a
+// living gateway's record, which the crash kept from going back, it goes back.
+func makeWay(side, path string, judge func(*content) verdict) (restored bool, err error) {
+	left, err := readContent(side)
+	if errors.Is(err, fs.ErrPermission) {
+		return false, remove(side) // root's; another's record is not secret
+	}
+	if err != nil || left.info == nil {
+		return false, err
+	}
+	if left.record != nil && !left.ours() && judge(left).live {
+		if _, err := place(side, path, left.info, left.text); !errors.Is(err, fs.ErrExist) {
+			return err == nil, err
+		}
+	}
+	return false, remove(side)
+}
+
+// writeNew writes a new file, and fails with fs.ErrExist where there is one.
+func writeNew(path string, text []byte) (fs.FileInfo, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|safeOpen, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +306,7 @@ func share(file *os.File, info fs.FileInfo) error {
 
 // place gives a finished file its name, and fails with fs.ErrExist where
 // something has that name. It returns the file that stands there then: a copy
-// where nothing better is to be had.
+// where nothing better is to be had and the text is known.
 func place(tmp, path string, info fs.FileInfo, text []byte) (fs.FileInfo, error) {
 	err := whileInUse(func() error { return renameNoReplace(tmp, path) })
 	if err == nil || !noSuchCall(err) {
@@ -286,28 +315,25 @@ func place(tmp, path string, info fs.FileInfo, text []byte) (fs.FileInfo, error)
 	if err = os.Link(tmp, path); err == nil {
 		return info, os.Remove(tmp)
 	}
-	if !noSuchCall(err) {
+	if !noSuchCall(err) || text == nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|safeOpen, 0o644)
-	if err != nil {
+	if info, err = writeNew(path, text); err != nil {
 		return nil, err
 	}
-	_, err = file.Write(text)
-	info, serr := file.Stat()
-	return info, errors.Join(err, serr, file.Close(), os.Remove(tmp))
+	return info, os.Remove(tmp)
 }
 
 // replace puts a finished file in the place of what was judged, and of nothing
 // else: where another file stands there by now it returns nil, and that file
 // stays.
-func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error) {
 	err := exchange(tmp, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil && noSuchCall(err):
-		return replaceAside(tmp, path, info, text, judged)
+		return replaceAside(tmp, path, info, text, judged, judge)
 	case err != nil:
 		return nil, err
 	}
@@ -317,16 +343,18 @@ func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content) (
 	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
 		err = renameNoReplace(tmp, path)
 	}
-	return nil, err
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, &unjudgedError{err} // a gateway's record is not where it was
+	}
+	return nil, nil
 }
 
 // replaceAside does what replace does where two names cannot be exchanged. For
 // a moment nothing stands at the path; an old gateway that takes it then is
 // found there by the next look, and judged.
-func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error) {
 	aside := sidePath(path, ".old")
-	os.Remove(aside)
-	err := whileInUse(func() error { return os.Rename(path, aside) })
+	err := moveAside(path, aside, judge)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -341,13 +369,39 @@ func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *conte
 		}
 		return placed, errors.Join(err, remove(aside))
 	}
+	if err := putBack(aside, path, out); err != nil {
+		return nil, &unjudgedError{err}
+	}
+	return nil, nil
+}
+
+// moveAside moves what stands at path aside. It does not do that over a living
+// gateway's record, which a crash kept from going back and which owns the lock
+// from there: then the error is an *ownedError.
+func moveAside(path, aside string, judge func(*content) verdict) error {
+	left, err := readContent(aside)
 	if err != nil {
+		return err
+	}
+	if left.record != nil && !left.ours() {
+		if v := judge(left); v.live {
+			return &ownedError{v, left.record}
+		}
+	}
+	return whileInUse(func() error { return os.Rename(path, aside) })
+}
+
+// putBack undoes moving a record aside. A later gateway may have taken the path
+// from that record's by then. out is nil where the record could not be read.
+func putBack(aside, path string, out *content) error {
+	if out == nil {
 		out = &content{}
 	}
-	if _, err = place(aside, path, out.info, out.text); errors.Is(err, fs.ErrExist) {
-		err = remove(aside) // a later gateway took the path from that one
+	_, err := place(aside, path, out.info, out.text)
+	if errors.Is(err, fs.ErrExist) {
+		return remove(aside)
 	}
-	return nil, err
+	return err
 }
 
 // whileInUse tries again, for a short while, what failed only because somebody

@@ -5,14 +5,18 @@ package flocklock
 // inside.
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 const stalePath = "s-0123456789abcdef" + recordSuffix
+
+func judgeAll(c *content) verdict { return judge(c, LooksLikeGateway) }
 
 // meanwhile judges a stale record, lets an old gateway put its own there, and
 // then takes our step. It returns the directory.
@@ -41,8 +45,11 @@ func meanwhile(t *testing.T, step func(path string, judged *content)) (dir strin
 
 func TestRecordWrittenMeanwhile(t *testing.T) {
 	ours := []byte(`{"pid": 2}`)
-	type replacing = func(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error)
-	for what, replace := range map[string]replacing{"exchange": replace, "aside": replaceAside, "live": replaceLive} {
+	type replacing = func(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error)
+	live := func(tmp, path string, info fs.FileInfo, text []byte, judged *content, _ func(*content) verdict) (fs.FileInfo, error) {
+		return replaceLive(tmp, path, info, text, judged)
+	}
+	for what, replace := range map[string]replacing{"exchange": replace, "aside": replaceAside, "live": live} {
 		t.Run(what, func(t *testing.T) {
 			meanwhile(t, func(path string, judged *content) {
 				tmp := sidePath(path, ".tmp")
@@ -50,7 +57,7 @@ func TestRecordWrittenMeanwhile(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if placed, err := replace(tmp, path, info, ours, judged); placed != nil || err != nil {
+				if placed, err := replace(tmp, path, info, ours, judged, judgeAll); placed != nil || err != nil {
 					t.Errorf("replaced: %v, %v", placed, err)
 				}
 				if !standsAt(tmp, info) {
@@ -61,7 +68,7 @@ func TestRecordWrittenMeanwhile(t *testing.T) {
 	}
 	t.Run("remove", func(t *testing.T) {
 		dir := meanwhile(t, func(path string, judged *content) {
-			m, err := removeJudged(path, sidePath(path, ".old"), judged, Migrated{Action: Removed})
+			m, err := removeJudged(path, judged, Migrated{Action: Removed}, judgeAll)
 			if err != nil || m.Action != Kept {
 				t.Errorf("%+v, %v", m, err)
 			}
@@ -81,16 +88,102 @@ func TestRecordGoneMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	judged := &content{info: info}
-	if placed, err := replace(tmp, path, info, nil, judged); placed != nil || err != nil {
+	if placed, err := replace(tmp, path, info, nil, judged, judgeAll); placed != nil || err != nil {
 		t.Error(placed, err)
 	}
-	if placed, err := replaceAside(tmp, path, info, nil, judged); placed != nil || err != nil {
+	if placed, err := replaceAside(tmp, path, info, nil, judged, judgeAll); placed != nil || err != nil {
 		t.Error(placed, err)
 	}
-	if m, err := removeJudged(path, sidePath(path, ".old"), judged, Migrated{Action: Removed}); err != nil {
+	if m, err := removeJudged(path, judged, Migrated{Action: Removed}, judgeAll); err != nil {
 		t.Error(m, err)
 	}
 	if !standsAt(tmp, info) {
 		t.Error("our own file is gone")
 	}
+}
+
+// A crash between two steps may leave a living gateway's record beside its
+// path. It owns the lock all the same, and goes back as soon as it can.
+func TestLivingRecordLeftAside(t *testing.T) {
+	dir := Dir(t.TempDir())
+	name, err := dir.lockName("s", "identity")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := dir.path(name, recordSuffix)
+	start := self().start
+	if start == nil {
+		start, _ = createTime(os.Getpid())
+	}
+	living, err := json.Marshal(map[string]any{"pid": os.Getpid(), "start_time": start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(path string, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func() {
+		t.Helper()
+		if l, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
+			l.Release()
+			t.Errorf("taken from a living gateway: %v", err)
+		}
+	}
+	write(sidePath(path, ".tmp"), living)
+	refused()
+	if got, err := os.ReadFile(path); err != nil || string(got) != string(living) {
+		t.Errorf("not put back: %q, %v", got, err)
+	}
+	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
+		t.Fatal(err)
+	}
+	report, err := dir.Migrate(MigrateOptions{})
+	if err != nil || len(report) != 1 || report[0].Action != Kept {
+		t.Errorf("%+v, %v", report, err)
+	}
+	refused()
+
+	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
+		t.Fatal(err)
+	}
+	write(path, []byte(`{"pid": 0}`))
+	judged, err := readContent(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var owned *ownedError
+	if _, err := replaceAside("", path, nil, nil, judged, judgeAll); !errors.As(err, &owned) {
+		t.Errorf("moved over a living gateway's record: %v", err)
+	}
+}
+
+// A caller's function that panics does not leave the lock held.
+func TestPanicOfTheCaller(t *testing.T) {
+	dir := Dir(t.TempDir())
+	name, _ := dir.lockName("s", "identity")
+	text, _ := json.Marshal(map[string]any{"pid": os.Getpid(), "updated_at": isoTime(time.Now().Add(time.Hour))})
+	if err := os.WriteFile(dir.path(name, recordSuffix), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the function was not asked")
+			}
+		}()
+		dir.TryAcquire("s", "identity", nil, WithLooksLikeGateway(func([]string) bool { panic("the caller's") }))
+	}()
+	done, err := dir.probe(name)
+	if err != nil {
+		t.Fatalf("still held: %v", err)
+	}
+	done()
+	l, err := dir.TryAcquire("s", "identity", WithLooksLikeGateway(nil), WithLogger(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release()
 }

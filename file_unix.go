@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,9 +30,14 @@ func lockedFile(path string, info fs.FileInfo) (*os.File, error) {
 		if err != nil {
 			continue
 		}
+		// To close a duplicate of any other file would drop the fcntl locks that
+		// the program has on it, a database's for instance; see fcntl_locking(2).
+		if !isFile(fd, info) {
+			continue
+		}
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
-			continue // the descriptor that read the directory is closed by now
+			continue
 		}
 		file := os.NewFile(uintptr(dup), path)
 		if fi, err := file.Stat(); err == nil && os.SameFile(fi, info) &&
@@ -42,4 +48,12 @@ func lockedFile(path string, info fs.FileInfo) (*os.File, error) {
 	}
 	// FreeBSD without fdescfs lists the standard descriptors only.
 	return nil, &fs.PathError{Op: "dup", Path: path, Err: errors.ErrUnsupported}
+}
+
+// isFile reports whether a descriptor is of the file that info describes. What
+// is no descriptor any more, as the one that read /dev/fd, is not.
+func isFile(fd int, info fs.FileInfo) bool {
+	var at syscall.Stat_t
+	file, ok := info.Sys().(*syscall.Stat_t)
+	return ok && syscall.Fstat(fd, &at) == nil && at.Dev == file.Dev && at.Ino == file.Ino
 }

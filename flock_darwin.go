@@ -38,13 +38,10 @@ func sinceBoot() (time.Duration, bool) {
 }
 
 // bootID names this boot of this system, and no other.
-func bootID() string {
-	id, _ := unix.Sysctl("kern.bootsessionuuid")
-	return id
-}
+func bootID() (string, error) { return unix.Sysctl("kern.bootsessionuuid") }
 
 // pidNamespace is "": macOS has one PID space.
-func pidNamespace() string { return "" }
+func pidNamespace() (string, error) { return "", nil }
 
 // processState says whether a process is a zombie or stopped. gopsutil would
 // start ps(1) for it.

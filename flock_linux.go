@@ -41,16 +41,16 @@ func sinceBoot() (time.Duration, bool) {
 }
 
 // bootID names this boot of this system, and no other.
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
 }
 
 // pidNamespace is the inode number of the PID namespace, "" where it cannot be
 // known. A PID means nothing outside its namespace; see pid_namespaces(7).
-func pidNamespace() string {
-	link, _ := os.Readlink("/proc/self/ns/pid")
-	return strings.TrimSuffix(strings.TrimPrefix(link, "pid:["), "]")
+func pidNamespace() (string, error) {
+	link, err := os.Readlink("/proc/self/ns/pid")
+	return strings.TrimSuffix(strings.TrimPrefix(link, "pid:["), "]"), err
 }
 
 // processState says whether a process is a zombie or stopped. On Linux

@@ -538,6 +538,58 @@ func TestFileSystemWithoutLocks(t *testing.T) {
 	p.expect("held")
 }
 
+// A kernel that fails at a bad moment does not give a living old gateway's lock
+// away: neither a rename that fails nor a process that cannot be looked at.
+func TestFaultsFailClosed(t *testing.T) {
+	owner := gateway(t)
+	for _, fault := range []string{
+		"renameat2:error=EIO:when=1", "renameat2:error=EMFILE:when=1", "renameat2:error=EACCES", "renameat2:error=EIO",
+	} {
+		dir := newDir(t)
+		putLegacy(t, dir, owner.pid(), nil)
+		p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, fault))
+		p.expect("refused legacy")
+	}
+	dir := newDir(t)
+	odd := stranger(t)
+	putLegacy(t, dir, odd.pid(), legacy{"start_time": startOf(t, odd.pid())})
+	for n := 1; ; n++ {
+		p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, fmt.Sprintf("openat:error=EMFILE:when=%d", n)))
+		got := p.line()
+		p.kill()
+		if got == "held" {
+			t.Errorf("open %d failed, and the lock was given away", n)
+		}
+		if n > 40 {
+			break // past the last
+		}
+	}
+}
+
+// The program's own fcntl locks on other files outlive Lock.File.
+func TestFileKeepsOtherLocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "database")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(file.Fd(), unix.F_SETLK, &lock); err != nil {
+		t.Skip("this file system has no fcntl locks: ", err)
+	}
+	l := mustAcquire(t, newDir(t))
+	inherited, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited.Close()
+	locks := readFile(t, "/proc/locks")
+	if want := fmt.Sprintf("POSIX  ADVISORY  WRITE %d ", os.Getpid()); !strings.Contains(locks, want) {
+		t.Errorf("the lock is gone: no %q in\n%s", want, locks)
+	}
+}
+
 // What another Unix or another file system lacks is done in another way, with
 // the same outcome: no exchange, no rename that does not replace, no hard link.
 func TestWithoutExchange(t *testing.T) {

@@ -19,9 +19,9 @@ func exchange(oldpath, newpath string) error { return errors.ErrUnsupported }
 
 func sinceBoot() (time.Duration, bool) { return 0, false }
 
-func bootID() string { return "" }
+func bootID() (string, error) { return "", nil }
 
-func pidNamespace() string { return "" }
+func pidNamespace() (string, error) { return "", nil }
 
 func processState(pid int) (zombie, stopped bool) {
 	states, _ := (&process.Process{Pid: int32(pid)}).Status()

@@ -83,10 +83,10 @@ func exchange(oldpath, newpath string) error { return errors.ErrUnsupported }
 func sinceBoot() (time.Duration, bool) { return windows.DurationSinceBoot(), true }
 
 // bootID is "": Windows has no public name for a boot.
-func bootID() string { return "" }
+func bootID() (string, error) { return "", nil }
 
 // pidNamespace is "": Windows has one PID space.
-func pidNamespace() string { return "" }
+func pidNamespace() (string, error) { return "", nil }
 
 // processState says nothing: Windows has no zombies, and gopsutil does not tell
 // of suspended processes there.

@@ -121,9 +121,14 @@ type options struct {
 }
 
 func newOptions(opts []Option) *options {
-	o := &options{looksLikeGateway: LooksLikeGateway}
+	o := &options{}
 	for _, apply := range opts {
-		apply(o)
+		if apply != nil {
+			apply(o)
+		}
+	}
+	if o.looksLikeGateway == nil {
+		o.looksLikeGateway = LooksLikeGateway
 	}
 	return o
 }
@@ -285,7 +290,7 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 const maxRefusalWait = 16 * time.Millisecond
 
 // acquire takes a lock in one attempt.
-func (d Dir) acquire(scope, identity, name string, o *options) (*Lock, error) {
+func (d Dir) acquire(scope, identity, name string, o *options) (_ *Lock, err error) {
 	record, text, err := newRecord(scope, identity, name, o)
 	if err != nil {
 		return nil, err
@@ -301,9 +306,16 @@ func (d Dir) acquire(scope, identity, name string, o *options) (*Lock, error) {
 		scope: scope, name: name, path: file.Path(), recordPath: strings.TrimSuffix(file.Path(), lockSuffix) + recordSuffix,
 		options: o, info: info, file: file, record: record, text: text,
 	}
+	claimed := false
+	defer func() {
+		if !claimed { // the caller's own functions may panic in there
+			err = errors.Join(err, unlock(file))
+		}
+	}()
 	if err := l.claim(); err != nil {
-		return nil, errors.Join(err, unlock(file))
+		return nil, err
 	}
+	claimed = true
 	held.add(l)
 	return l, nil
 }
@@ -381,6 +393,12 @@ func (l *Lock) Release() error {
 	l.released = true
 	held.remove(l)
 	return recordErr
+}
+
+func (l *Lock) isReleased() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.released
 }
 
 // unlock unlocks and closes. Close alone would leave the lock held for as long
@@ -487,7 +505,11 @@ func (d Dir) lock(name string) (*flock.Flock, fs.FileInfo, error) {
 			return err
 		})
 		if errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(string(d), 0o700); err != nil {
+			err := os.MkdirAll(string(d), 0o700)
+			if errors.Is(err, fs.ErrExist) {
+				err = d.mayBeMissing() // it came and went meanwhile
+			}
+			if err != nil {
 				return nil, nil, err
 			}
 			continue

@@ -298,6 +298,9 @@ func (h Holder) String() string {
 	case StandingVerified:
 		return "held by " + who + ". Stop that process first, or wait until it ends."
 	case StandingStopped:
+		if h.Record == nil {
+			return "held by " + who + ", which is stopped."
+		}
 		return fmt.Sprintf("held by %s, which is stopped. Let it go on (kill -CONT %d), or end it.", who, h.Record.PID)
 	case StandingElsewhere:
 		return fmt.Sprintf("held by %s (%s). Stop it where it runs.", who, h.Reason)

@@ -71,6 +71,8 @@ func judge(c *content, looksLikeGateway func(argv []string) bool) verdict {
 	}
 	f := examine(r.PID)
 	switch {
+	case f.err != nil:
+		return live("PID %d lives and cannot be looked at now: %v", r.PID, f.err)
 	case f.zombie:
 		return stale("PID %d has ended; its parent has not reaped it", r.PID)
 	case !f.alive:
@@ -184,7 +186,11 @@ func judgeProcess(c *content, f facts, looksLikeGateway func([]string) bool) ver
 		return stale("PID %d is another process by now: it began %s, after the record was written %s",
 			r.PID, f.began.UTC().Format(time.RFC3339), written.UTC().Format(time.RFC3339))
 	}
-	if argv := commandLine(r.PID); len(argv) > 0 {
+	argv, err := commandLine(r.PID)
+	if err != nil {
+		return live("PID %d lives and cannot be looked at now: %v", r.PID, err)
+	}
+	if len(argv) > 0 {
 		if looksLikeGateway(argv) {
 			return live("PID %d runs a gateway's command line", r.PID)
 		}
@@ -245,6 +251,8 @@ type MigrateOptions struct {
 	// is slog.Default.
 	Logger *slog.Logger
 }
+
+func (o MigrateOptions) judge(c *content) verdict { return judge(c, o.LooksLikeGateway) }
 
 // Action is what [Dir.Migrate] did with a file.
 type Action string
@@ -317,14 +325,14 @@ func (d Dir) Migrate(o MigrateOptions) ([]Migrated, error) {
 
 // migrateFile migrates one file under the kernel lock of the record it is or
 // belongs to.
-func (d Dir) migrateFile(file string, o MigrateOptions) (Migrated, error) {
-	m := Migrated{Name: file, Action: Kept}
+func (d Dir) migrateFile(file string, o MigrateOptions) (m Migrated, err error) {
+	m = Migrated{Name: file, Action: Kept}
 	name, kind := recordName(file)
 	if kind == notOurs {
 		m.Reason = "not named as a record is"
 		return m, nil
 	}
-	unlock, err := d.lockToMigrate(name, o.DryRun)
+	done, err := d.lockToMigrate(name, o.DryRun)
 	if errors.Is(err, errWouldBlock) {
 		m.Action, m.Reason = SkippedHeld, "a process holds the lock"
 		return m, nil
@@ -332,21 +340,21 @@ func (d Dir) migrateFile(file string, o MigrateOptions) (Migrated, error) {
 	if err != nil {
 		return m, err
 	}
-	defer unlock()
+	defer func() { err = errors.Join(err, done()) }()
 	path := filepath.Join(string(d), file)
 	switch kind {
 	case record:
 		return migrateRecord(path, name, m, o)
 	case oldLeftover:
-		return migrateLeftover(path, leftoverAge, m, o)
-	default: // made under the kernel lock, which we hold
-		return migrateLeftover(path, 0, m, o)
+		return migrateOldLeftover(path, m, o)
+	default:
+		return migrateOwnLeftover(path, d.path(name, recordSuffix), m, o)
 	}
 }
 
 // lockToMigrate takes the kernel lock of a name, as a starter would. A dry run
 // creates no lock file, and takes the lock only as a prober does.
-func (d Dir) lockToMigrate(name string, dryRun bool) (unlock func() error, err error) {
+func (d Dir) lockToMigrate(name string, dryRun bool) (done func() error, err error) {
 	if dryRun {
 		return d.probe(name)
 	}
@@ -354,7 +362,7 @@ func (d Dir) lockToMigrate(name string, dryRun bool) (unlock func() error, err e
 	if err != nil {
 		return nil, err
 	}
-	return file.Unlock, nil
+	return func() error { return unlock(file) }, nil
 }
 
 // fileKind is what a file in a lock directory is.
@@ -404,28 +412,43 @@ func cutAny(s string, suffixes ...string) (string, bool) {
 // be about to be renamed or removed.
 const leftoverAge = time.Minute
 
-func migrateLeftover(path string, age time.Duration, m Migrated, o MigrateOptions) (Migrated, error) {
+func migrateOldLeftover(path string, m Migrated, o MigrateOptions) (Migrated, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		m.Reason = "gone by now"
 		return m, nil
 	}
-	if err != nil {
-		return m, err
-	}
 	switch {
+	case err != nil:
+		return m, err
 	case !info.Mode().IsRegular():
 		m.Reason = "not a file but " + kindOf(info.Mode())
 		return m, nil
-	case time.Since(info.ModTime()) < age:
+	case time.Since(info.ModTime()) < leftoverAge:
 		m.Reason = "younger than a minute: an old gateway may be using it"
 		return m, nil
 	}
-	m.Action, m.Reason = Removed, "left over by a process that was interrupted"
+	m.Action, m.Reason = Removed, wasInterrupted
 	if o.DryRun {
 		return m, nil
 	}
 	return m, remove(path)
+}
+
+const wasInterrupted = "left over by a process that was interrupted"
+
+// migrateOwnLeftover removes a file that only the holder of the kernel lock
+// makes, which we are.
+func migrateOwnLeftover(side, path string, m Migrated, o MigrateOptions) (Migrated, error) {
+	m.Action, m.Reason = Removed, wasInterrupted
+	if o.DryRun {
+		return m, nil
+	}
+	restored, err := makeWay(side, path, o.judge)
+	if restored {
+		m.Action, m.Reason = Kept, "a living gateway's record, which went back to its path"
+	}
+	return m, err
 }
 
 func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, error) {
@@ -450,14 +473,13 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 		if o.DryRun {
 			return m, nil
 		}
-		return convert(path, name, found, *v.start, m)
+		return convert(path, name, found, *v.start, m, o.judge)
 	}
 	m.Action, m.Reason = Removed, v.reason
 	if o.DryRun {
 		return m, nil
 	}
-	aside := sidePath(path, ".old")
-	return removeJudged(path, aside, found, m)
+	return removeJudged(path, found, m, o.judge)
 }
 
 // readFinished reads a record and judges it; what is no record gets a while to
@@ -468,7 +490,7 @@ func readFinished(path string, o MigrateOptions) (*content, verdict, error) {
 		if err != nil || found.info == nil {
 			return found, verdict{}, err
 		}
-		v := judge(found, o.LooksLikeGateway)
+		v := o.judge(found)
 		if !v.unfinished || time.Now().After(end) {
 			return found, v, nil
 		}
@@ -477,9 +499,9 @@ func readFinished(path string, o MigrateOptions) (*content, verdict, error) {
 
 // removeJudged removes what was judged and nothing else: an old gateway may
 // have put its record there a moment ago.
-func removeJudged(path, aside string, judged *content, m Migrated) (Migrated, error) {
-	os.Remove(aside)
-	err := whileInUse(func() error { return os.Rename(path, aside) })
+func removeJudged(path string, judged *content, m Migrated, judge func(*content) verdict) (Migrated, error) {
+	aside := sidePath(path, ".old")
+	err := moveAside(path, aside, judge)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
@@ -491,27 +513,25 @@ func removeJudged(path, aside string, judged *content, m Migrated) (Migrated, er
 		return m, remove(aside)
 	}
 	m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
-	if err != nil {
-		return m, err
-	}
-	if _, err = place(aside, path, out.info, out.text); errors.Is(err, fs.ErrExist) {
-		err = remove(aside)
-	}
-	return m, err
+	return m, errors.Join(err, putBack(aside, path, out))
 }
 
 // convert fills in the start time of a living owner.
-func convert(path, name string, judged *content, start int64, m Migrated) (Migrated, error) {
+func convert(path, name string, judged *content, start int64, m Migrated, judge func(*content) verdict) (Migrated, error) {
 	text, err := converted(name, judged, start)
 	if err != nil {
 		return m, err
 	}
 	tmp := sidePath(path, ".tmp")
-	info, err := writeNew(tmp, text)
+	info, err := writeBeside(tmp, path, text, judge)
 	if err != nil {
 		return m, err
 	}
-	defer os.Remove(tmp)
+	defer func() {
+		if standsAt(tmp, info) {
+			os.Remove(tmp)
+		}
+	}()
 	placed, err := replaceLive(tmp, path, info, text, judged)
 	if err == nil && placed == nil {
 		m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
@@ -536,7 +556,10 @@ func replaceLive(tmp, path string, info fs.FileInfo, text []byte, judged *conten
 	if out, err := readContent(tmp); err == nil && out.same(judged) {
 		return info, remove(tmp)
 	}
-	return nil, exchange(tmp, path)
+	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
+		err = renameNoReplace(tmp, path)
+	}
+	return nil, err
 }
 
 // converted is a legacy record with its start time filled in, every other key
@@ -551,8 +574,12 @@ func converted(name string, judged *content, start int64) ([]byte, error) {
 		return json.Marshal(keys)
 	}
 	scope, hash, _ := splitName(name)
+	argv, err := commandLine(judged.record.PID)
+	if err != nil {
+		return nil, err
+	}
 	return json.Marshal(Record{
-		PID: judged.record.PID, Kind: kindGateway, Argv: withoutFlags(commandLine(judged.record.PID)),
+		PID: judged.record.PID, Kind: kindGateway, Argv: withoutFlags(argv),
 		StartTime: &start, Scope: scope, IdentityHash: hash, UpdatedAt: judged.info.ModTime(),
 	})
 }

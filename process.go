@@ -5,12 +5,15 @@ package flocklock
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/process"
@@ -33,6 +36,10 @@ type facts struct {
 
 	// began is start on the wall clock; zero where it cannot be known.
 	began time.Time
+
+	// err is why nothing of this could be found out now, where that may be
+	// otherwise the next time: no descriptors are left, say.
+	err error
 }
 
 // ticksPerSecond is the unit of times in /proc, the same on every architecture
@@ -72,7 +79,11 @@ func examineProc(pid int) facts {
 	if self().strangeProc {
 		return f
 	}
-	stat, ok := parseStat(readBounded("/proc/" + strconv.Itoa(pid) + "/stat"))
+	var text []byte
+	if text, f.err = readBounded("/proc/" + strconv.Itoa(pid) + "/stat"); f.err != nil {
+		return f
+	}
+	stat, ok := parseStat(text)
 	if !ok {
 		return f
 	}
@@ -121,8 +132,9 @@ func parseStat(text []byte) (stat, bool) {
 
 // bootOffset is what the time namespace of a process adds to the time since
 // boot; see time_namespaces(7). pid is a number or "self".
-func bootOffset(pid string) time.Duration {
-	for line := range strings.Lines(string(readBounded("/proc/" + pid + "/timens_offsets"))) {
+func bootOffset(pid string) (time.Duration, error) {
+	text, err := readBounded("/proc/" + pid + "/timens_offsets")
+	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || fields[0] != "boottime" {
 			continue
@@ -130,17 +142,17 @@ func bootOffset(pid string) time.Duration {
 		sec, err1 := strconv.ParseInt(fields[1], 10, 32)
 		nsec, err2 := strconv.ParseInt(fields[2], 10, 64)
 		if err1 == nil && err2 == nil {
-			return time.Duration(sec)*time.Second + time.Duration(nsec)
+			return time.Duration(sec)*time.Second + time.Duration(nsec), nil
 		}
 	}
-	return 0
+	return 0, err
 }
 
 // ownStart is what the process itself takes for its start: its time namespace
 // may count from another boot than ours.
-func (f facts) ownStart() int64 {
-	shift := bootOffset(strconv.Itoa(f.pid)) - self().bootOffset
-	return *f.start + int64(shift/(time.Second/ticksPerSecond))
+func (f facts) ownStart() (int64, error) {
+	theirs, err := bootOffset(strconv.Itoa(f.pid))
+	return *f.start + int64((theirs-self().bootOffset)/(time.Second/ticksPerSecond)), err
 }
 
 // startsEqual reports whether a recorded start time is that of a process, and
@@ -155,43 +167,53 @@ func startsEqual(recorded int64, f facts) (equal, comparable bool) {
 		const slack = 200 // centiseconds
 		return recorded-*f.start <= slack && *f.start-recorded <= slack, true
 	}
-	if recorded == *f.start || recorded == f.ownStart() {
+	if recorded == *f.start {
 		return true, true
 	}
-	return false, !f.oddName
+	own, err := f.ownStart()
+	return recorded == own, recorded == own || err == nil && !f.oddName
 }
 
 // commandLine returns the words of a process's command line; none where they
-// cannot be read.
-func commandLine(pid int) []string {
+// cannot be read. An error is one that may not be there the next time.
+func commandLine(pid int) ([]string, error) {
 	if runtime.GOOS == "linux" {
 		if self().strangeProc {
-			return nil
+			return nil, nil
 		}
-		text := bytes.TrimRight(readBounded("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00")
-		if len(text) == 0 {
-			return nil
+		text, err := readBounded("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if text = bytes.TrimRight(text, "\x00"); len(text) == 0 {
+			return nil, err
 		}
-		return strings.Split(string(text), "\x00")
+		return strings.Split(string(text), "\x00"), nil
 	}
 	words, _ := (&process.Process{Pid: int32(pid)}).CmdlineSlice()
 	if len(words) == 1 && words[0] == "" {
-		return nil
+		return nil, nil
 	}
-	return words
+	return words, nil
 }
 
-// readBounded reads no more of a file than a record may have. What cannot be
-// read is empty.
-func readBounded(path string) []byte {
+// readBounded reads no more of a file in /proc than a record may have. What is
+// not there, or not for us to read, is empty.
+func readBounded(path string) ([]byte, error) {
 	// O_NONBLOCK spares os.OpenFile four calls of fcntl.
 	file, err := os.OpenFile(path, os.O_RDONLY|safeOpen, 0)
 	if err != nil {
-		return nil
+		return nil, passing(err)
 	}
 	defer file.Close()
-	text, _ := io.ReadAll(io.LimitReader(file, maxRecord))
-	return text
+	text, err := io.ReadAll(io.LimitReader(file, maxRecord))
+	return text, passing(err)
+}
+
+// passing returns an error that may not be there the next time, and not one
+// that says that there is nothing to see.
+func passing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
 }
 
 // identity is what this process knows of itself.
@@ -210,27 +232,46 @@ type identity struct {
 	strangeProc bool
 }
 
-// self reads the identity of this process, once.
-var self = sync.OnceValue(func() identity {
-	id := identity{
-		pid:    os.Getpid(),
-		argv:   withoutFlags(os.Args),
-		bootID: bootID(),
-		pidNS:  pidNamespace(),
+// knownSelf is the identity of this process once it has been read whole.
+var knownSelf atomic.Pointer[identity]
+
+// self is the identity of this process. It is read once, unless something
+// passing kept a part from being read.
+func self() identity {
+	if id := knownSelf.Load(); id != nil {
+		return *id
 	}
-	id.host, _ = os.Hostname()
+	id, err := readSelf()
+	if err == nil {
+		knownSelf.Store(&id)
+	}
+	return id
+}
+
+func readSelf() (identity, error) {
+	id := identity{pid: os.Getpid(), argv: withoutFlags(os.Args)}
+	var errs [6]error
+	id.bootID, errs[0] = bootID()
+	id.pidNS, errs[1] = pidNamespace()
+	id.host, errs[2] = os.Hostname()
 	if runtime.GOOS == "linux" {
-		link, err := os.Readlink("/proc/self")
-		id.strangeProc = err == nil && link != strconv.Itoa(id.pid)
-		id.bootOffset = bootOffset("self")
-		if stat, ok := parseStat(readBounded("/proc/self/stat")); ok {
+		var link string
+		link, errs[3] = os.Readlink("/proc/self")
+		id.strangeProc = errs[3] == nil && link != strconv.Itoa(id.pid)
+		id.bootOffset, errs[4] = bootOffset("self")
+		var text []byte
+		text, errs[5] = readBounded("/proc/self/stat")
+		if stat, ok := parseStat(text); ok {
 			id.start = &stat.start
 		}
 	} else {
 		id.start, _ = createTime(id.pid)
 	}
-	return id
-})
+	for i := range errs {
+		errs[i] = passing(errs[i])
+	}
+	return id, errors.Join(errs[:]...)
+}
 
 // withoutFlags returns the program and the words before its first flag. What
 // follows may hold secrets and is never written down.

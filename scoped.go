@@ -130,10 +130,11 @@ func ReleaseScopedLock(scope, identity string) error {
 		if l.scoped == 0 {
 			continue
 		}
-		if l.scoped--; l.scoped == 0 {
-			return l.Release()
+		if l.scoped > 1 {
+			l.scoped--
+			return nil
 		}
-		return nil
+		return l.releaseScoped()
 	}
 	return nil
 }
@@ -148,10 +149,21 @@ func ReleaseAllScopedLocks() (int, error) {
 	var errs []error
 	for _, l := range held.all() {
 		if l.scoped > 0 {
-			l.scoped = 0
-			released++
-			errs = append(errs, l.Release())
+			errs = append(errs, l.releaseScoped())
+			if l.scoped == 0 {
+				released++
+			}
 		}
 	}
 	return released, errors.Join(errs...)
+}
+
+// releaseScoped releases a lock of the drop-in, which stays one of its own
+// where the system refuses that, so that it can be tried again.
+func (l *Lock) releaseScoped() error {
+	err := l.Release()
+	if l.isReleased() {
+		l.scoped = 0
+	}
+	return err
 }
