@@ -5,6 +5,7 @@ package flocklock
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,7 +19,8 @@ import (
 type content struct {
 	info   fs.FileInfo // nil: nothing
 	text   []byte
-	record *Record // nil: no record can be made of it
+	record *Record  // nil: no record can be made of it
+	argv   []string // of a legacy record, with its flags, which nobody is to see
 	trust  trust
 }
 
@@ -86,6 +88,11 @@ func (c *content) parse() {
 	var record Record
 	if record.UnmarshalJSON(text) == nil { // json.Unmarshal would read it twice
 		c.record, c.trust = &record, whole
+		if !c.ours() {
+			var flags struct{ Argv json.RawMessage }
+			json.Unmarshal(text, &flags)
+			c.argv = lenient[[]string](flags.Argv)
+		}
 		return
 	}
 	if pid, ok := parseInteger(text); ok && pid >= 1 && pid <= maxPID {
@@ -130,8 +137,11 @@ func (e *ownedError) Error() string { return e.verdict.reason }
 type unjudgedError struct{ err error }
 
 func (e *unjudgedError) Error() string {
-	return "flocklock: an old gateway may own the record, which cannot be judged; " +
-		"run as a user that may read it: " + e.err.Error()
+	advice := "try again"
+	if errors.Is(e.err, fs.ErrPermission) {
+		advice = "run as a user that may read it"
+	}
+	return "flocklock: an old gateway may own the record, which cannot be judged; " + advice + ": " + e.err.Error()
 }
 
 func (e *unjudgedError) Unwrap() error { return e.err }
@@ -163,6 +173,11 @@ const (
 // be ruled out. Any other error means that no gateway owns the path, and that
 // the record could not be written.
 func claim(path string, text []byte, judge func(*content) verdict) (placed fs.FileInfo, err error) {
+	if !canExchange { // a crash may have left a living gateway's record aside
+		if _, err := makeWay(sidePath(path, ".old"), path, judge); err != nil {
+			return nil, err
+		}
+	}
 	tmp := sidePath(path, ".tmp")
 	info, writeErr := writeBeside(tmp, path, text, judge)
 	defer func() {
@@ -264,20 +279,46 @@ func writeBeside(side, path string, text []byte, judge func(*content) verdict) (
 
 // makeWay removes what a crash left beside the record at path. Where that is a
 // living gateway's record, which the crash kept from going back, it goes back.
+// An *unjudgedError means that it may be one.
 func makeWay(side, path string, judge func(*content) verdict) (restored bool, err error) {
 	left, err := readContent(side)
 	if errors.Is(err, fs.ErrPermission) {
 		return false, remove(side) // root's; another's record is not secret
 	}
-	if err != nil || left.info == nil {
-		return false, err
+	if err != nil {
+		return false, &unjudgedError{err}
 	}
-	if left.record != nil && !left.ours() && judge(left).live {
-		if _, err := place(side, path, left.info, left.text); !errors.Is(err, fs.ErrExist) {
-			return err == nil, err
-		}
+	if left.info == nil || !left.living(judge) {
+		return false, remove(side)
 	}
-	return false, remove(side)
+	if _, err = place(side, path, left.info, left.text); errors.Is(err, fs.ErrExist) {
+		return restore(side, path, judge)
+	}
+	if err != nil {
+		return false, &unjudgedError{err}
+	}
+	return true, nil
+}
+
+// restore puts a living gateway's record back over what stands at its path,
+// unless that is another living gateway's.
+func restore(side, path string, judge func(*content) verdict) (restored bool, err error) {
+	found, err := readContent(path)
+	if err == nil && found.living(judge) {
+		return false, remove(side)
+	}
+	if err == nil {
+		err = whileInUse(func() error { return os.Rename(side, path) })
+	}
+	if err != nil {
+		return false, &unjudgedError{err}
+	}
+	return true, nil
+}
+
+// living reports whether it is the record of an old gateway that lives.
+func (c *content) living(judge func(*content) verdict) bool {
+	return c.record != nil && !c.ours() && judge(c).live
 }
 
 // writeNew writes a new file, and fails with fs.ErrExist where there is one.
@@ -288,7 +329,10 @@ func writeNew(path string, text []byte) (fs.FileInfo, error) {
 	}
 	_, err = file.Write(text)
 	info, serr := file.Stat()
-	if err = errors.Join(err, serr, share(file, info), file.Close()); err != nil {
+	if err = errors.Join(err, serr, share(file, info), file.Close()); err == nil {
+		info, err = closedInfo(path, info)
+	}
+	if err != nil {
 		os.Remove(path)
 		return nil, err
 	}
@@ -383,10 +427,8 @@ func moveAside(path, aside string, judge func(*content) verdict) error {
 	if err != nil {
 		return err
 	}
-	if left.record != nil && !left.ours() {
-		if v := judge(left); v.live {
-			return &ownedError{v, left.record}
-		}
+	if left.living(judge) {
+		return &ownedError{judge(left), left.record}
 	}
 	return whileInUse(func() error { return os.Rename(path, aside) })
 }
@@ -427,9 +469,15 @@ func remove(path string) error {
 }
 
 // removeRecord removes the record that claim put at its path, and no other.
-func removeRecord(path string, placed fs.FileInfo) error {
-	if placed == nil || !standsAt(path, placed) {
+func removeRecord(path string, placed fs.FileInfo, id string) error {
+	if placed == nil {
 		return nil
+	}
+	if !standsAt(path, placed) {
+		found, err := readContent(path) // it may have been touched or copied
+		if err != nil || found.record == nil || found.record.ID != id {
+			return nil
+		}
 	}
 	return remove(path)
 }

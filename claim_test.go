@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -68,7 +69,7 @@ func TestRecordWrittenMeanwhile(t *testing.T) {
 	}
 	t.Run("remove", func(t *testing.T) {
 		dir := meanwhile(t, func(path string, judged *content) {
-			m, err := removeJudged(path, judged, Migrated{Action: Removed}, judgeAll)
+			m, err := removeJudged(path, strings.TrimSuffix(stalePath, recordSuffix), judged, Migrated{Action: Removed}, judgeAll)
 			if err != nil || m.Action != Kept {
 				t.Errorf("%+v, %v", m, err)
 			}
@@ -94,9 +95,6 @@ func TestRecordGoneMeanwhile(t *testing.T) {
 	if placed, err := replaceAside(tmp, path, info, nil, judged, judgeAll); placed != nil || err != nil {
 		t.Error(placed, err)
 	}
-	if m, err := removeJudged(path, judged, Migrated{Action: Removed}, judgeAll); err != nil {
-		t.Error(m, err)
-	}
 	if !standsAt(tmp, info) {
 		t.Error("our own file is gone")
 	}
@@ -111,11 +109,8 @@ func TestLivingRecordLeftAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := dir.path(name, recordSuffix)
-	start := self().start
-	if start == nil {
-		start, _ = createTime(os.Getpid())
-	}
-	living, err := json.Marshal(map[string]any{"pid": os.Getpid(), "start_time": start})
+	parent := os.Getppid() // lives as long as we do
+	living, err := json.Marshal(map[string]any{"pid": parent, "start_time": examine(parent).start})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,9 +122,8 @@ func TestLivingRecordLeftAside(t *testing.T) {
 	}
 	refused := func() {
 		t.Helper()
-		if l, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
-			l.Release()
-			t.Errorf("taken from a living gateway: %v", err)
+		if _, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
+			t.Fatalf("taken from a living gateway: %v", err)
 		}
 	}
 	write(sidePath(path, ".tmp"), living)
@@ -137,8 +131,23 @@ func TestLivingRecordLeftAside(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != string(living) {
 		t.Errorf("not put back: %q, %v", got, err)
 	}
+	// The path may have been taken by what is stale.
+	if err := os.Rename(path, sidePath(path, ".tmp")); err != nil {
+		t.Fatal(err)
+	}
+	write(path, []byte(`{"pid": 0}`))
+	refused()
+	if got, err := os.ReadFile(path); err != nil || string(got) != string(living) {
+		t.Errorf("not put back over a stale record: %q, %v", got, err)
+	}
 	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
 		t.Fatal(err)
+	}
+	if !canExchange {
+		refused()
+		if err := os.Rename(path, sidePath(path, ".old")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	report, err := dir.Migrate(MigrateOptions{})
 	if err != nil || len(report) != 1 || report[0].Action != Kept {
@@ -164,7 +173,7 @@ func TestLivingRecordLeftAside(t *testing.T) {
 func TestPanicOfTheCaller(t *testing.T) {
 	dir := Dir(t.TempDir())
 	name, _ := dir.lockName("s", "identity")
-	text, _ := json.Marshal(map[string]any{"pid": os.Getpid(), "updated_at": isoTime(time.Now().Add(time.Hour))})
+	text, _ := json.Marshal(map[string]any{"pid": os.Getppid(), "updated_at": isoTime(time.Now().Add(time.Hour))})
 	if err := os.WriteFile(dir.path(name, recordSuffix), text, 0o644); err != nil {
 		t.Fatal(err)
 	}

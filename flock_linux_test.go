@@ -488,6 +488,28 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 		}
 	}
 	withoutRecord(unix.ENOSPC)
+	// A record that a killed holder left, and that cannot be replaced, does not
+	// make the next one believe that the lock is lost.
+	if err := os.Remove(filepath.Join(disk, "fill2")); err != nil {
+		t.Fatal(err)
+	}
+	killed := spawn(t, "hold", []string{string(dir), scope, secret})
+	killed.expect("held")
+	killed.kill()
+	if err := os.WriteFile(filepath.Join(disk, "fill2"), make([]byte, 1<<17), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	l, err := tryAcquire(t, dir)
+	if err != nil || !errors.Is(l.RecordErr(), unix.ENOSPC) {
+		t.Fatalf("%v, %v", l, err)
+	}
+	if err := l.Check(); err != nil {
+		t.Errorf("a leftover that could not be replaced: %v", err)
+	}
+	l.Release()
+	if err := os.Remove(recordPath(dir)); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Skip("this machine does not let us remount: ", err)
 	}

@@ -7,7 +7,9 @@ package flocklock
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,4 +55,14 @@ func noSuchCall(err error) bool {
 // /proc, which hides other users' processes when it is mounted with hidepid.
 func exists(pid int) bool {
 	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
+
+// closedInfo is what a file is after it was written and closed. On Unix that is
+// what it was before.
+func closedInfo(_ string, info fs.FileInfo) (fs.FileInfo, error) { return info, nil }
+
+// ownedByUs reports whether a file belongs to the user that we act for.
+func ownedByUs(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid()
 }

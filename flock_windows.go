@@ -60,6 +60,9 @@ func noSuchCall(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, windows.ERROR_INVALID_FUNCTION)
 }
 
+// canExchange says whether two names can be exchanged, on most file systems.
+const canExchange = false
+
 // renameNoReplace renames, and fails with fs.ErrExist where newpath exists.
 func renameNoReplace(oldpath, newpath string) error {
 	from, err := windows.UTF16PtrFromString(oldpath)
@@ -99,3 +102,18 @@ func exists(pid int) bool {
 	alive, err := process.PidExists(int32(pid))
 	return alive || err != nil
 }
+
+// closedInfo is what a file is after it was written and closed. Its time is
+// settled only when the last handle that wrote to it is closed; see "File
+// Times" in Microsoft's documentation.
+func closedInfo(path string, _ fs.FileInfo) (fs.FileInfo, error) {
+	file, err := openRecord(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
+}
+
+// ownedByUs is asked of root's files only, and there is no root.
+func ownedByUs(fs.FileInfo) bool { return false }

@@ -143,6 +143,7 @@ func (o *options) log() *slog.Logger {
 // WithMetadata puts the caller's own facts into the record. They must be
 // encodable as JSON, and are for everybody to read.
 func WithMetadata(metadata map[string]any) Option {
+	metadata = maps.Clone(metadata)
 	return func(o *options) { o.metadata = metadata }
 }
 
@@ -272,6 +273,13 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !filepath.IsAbs(string(d)) { // the working directory may change
+		abs, err := filepath.Abs(string(d))
+		if err != nil {
+			return nil, err
+		}
+		d = Dir(abs)
+	}
 	o := newOptions(opts)
 	// Where nobody living is in sight, a prober has the lock for a moment, or a
 	// holder is about to write its record.
@@ -306,9 +314,11 @@ func (d Dir) acquire(scope, identity, name string, o *options) (_ *Lock, err err
 		scope: scope, name: name, path: file.Path(), recordPath: strings.TrimSuffix(file.Path(), lockSuffix) + recordSuffix,
 		options: o, info: info, file: file, record: record, text: text,
 	}
+	held.add(l) // before the claim, which may take a while
 	claimed := false
 	defer func() {
 		if !claimed { // the caller's own functions may panic in there
+			held.remove(l)
 			err = errors.Join(err, unlock(file))
 		}
 	}()
@@ -316,7 +326,6 @@ func (d Dir) acquire(scope, identity, name string, o *options) (_ *Lock, err err
 		return nil, err
 	}
 	claimed = true
-	held.add(l)
 	return l, nil
 }
 
@@ -385,7 +394,7 @@ func (l *Lock) Release() error {
 	if l.released {
 		return nil
 	}
-	recordErr := removeRecord(l.recordPath, l.placed)
+	recordErr := removeRecord(l.recordPath, l.placed, l.record.ID)
 	l.placed = nil
 	if err := unlock(l.file); err != nil {
 		return errors.Join(err, recordErr)
@@ -445,7 +454,7 @@ func (l *Lock) Check() error {
 	}
 	found, err := readContent(l.recordPath)
 	switch {
-	case err != nil || found.info == nil || !found.ours():
+	case err != nil || found.info == nil || !found.ours() || l.placed == nil:
 		return l.claim()
 	case found.record.ID == l.record.ID:
 		l.placed, l.recordErr = found.info, nil
@@ -554,7 +563,7 @@ func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
 // shareLockFile makes a lock file of root's one that its directory's user can
 // lock. Where that fails, the user is told by whose file.
 func shareLockFile(path string, info fs.FileInfo) {
-	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 {
+	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 || !ownedByUs(info) {
 		return
 	}
 	if file, err := lockedFile(path, info); err == nil {
@@ -799,14 +808,13 @@ func (d Dir) List(opts ...Option) ([]Status, error) {
 	o := newOptions(opts)
 	var list []Status
 	var errs []error
-	var last string
+	seen := make(map[string]bool)
 	for _, entry := range entries {
 		name, ok := cutAny(entry.Name(), lockSuffix, recordSuffix)
-		// Lock file and record stand side by side in the order of names.
-		if _, _, named := splitName(name); !ok || !named || name == last {
+		if _, _, named := splitName(name); !ok || !named || seen[name] {
 			continue
 		}
-		last = name
+		seen[name] = true
 		s, err := d.inspect(name, o)
 		if err != nil {
 			errs = append(errs, err)
@@ -846,8 +854,8 @@ func (d Dir) lockName(scope, identity string) (string, error) {
 		return "", errNoDir
 	}
 	if !isScope(scope) {
-		return "", fmt.Errorf("flocklock: scope %s is not [A-Za-z0-9][A-Za-z0-9._-]* of at most %d bytes: %w",
-			printable(scope), maxScope, fs.ErrInvalid)
+		// It is not repeated: it may be the identity, by mistake.
+		return "", fmt.Errorf("flocklock: the scope is not [A-Za-z0-9][A-Za-z0-9._-]* of at most %d bytes: %w", maxScope, fs.ErrInvalid)
 	}
 	if identity == "" || !utf8.ValidString(identity) {
 		return "", fmt.Errorf("flocklock: the identity of %s is empty or not valid UTF-8: %w", scope, fs.ErrInvalid)

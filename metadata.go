@@ -115,7 +115,7 @@ func (r *Record) UnmarshalJSON(text []byte) error {
 	}
 	*r = Record{
 		Kind:         lenientString(keys["kind"]),
-		Argv:         lenient[[]string](keys["argv"]),
+		Argv:         withoutFlags(lenient[[]string](keys["argv"])),
 		Scope:        lenientString(keys["scope"]),
 		IdentityHash: lenientString(keys["identity_hash"]),
 		Metadata:     lenient[map[string]any](keys["metadata"]),
@@ -130,7 +130,10 @@ func (r *Record) UnmarshalJSON(text []byte) error {
 	}
 	if r.PIDNamespace == "" {
 		// What a change to the old gateways, not merged yet, would write.
-		r.PIDNamespace = lenientString(keys["pidns"])
+		// It may say "unresolved", which names none.
+		if ns := lenientString(keys["pidns"]); strings.Trim(ns, "0123456789") == "" {
+			r.PIDNamespace = ns
+		}
 	}
 	if format, ok := parseInteger(keys["format"]); ok {
 		r.Format = int(format)

@@ -175,6 +175,8 @@ func judgeProcess(c *content, f facts, looksLikeGateway func([]string) bool) ver
 	r := c.record
 	if r.StartTime != nil {
 		switch equal, comparable := startsEqual(*r.StartTime, f); {
+		case equal && r.PID == self().pid:
+			return stale("this process wrote it before it became another program")
 		case equal:
 			return live("PID %d runs since the time that the record says", r.PID)
 		case comparable:
@@ -196,7 +198,7 @@ func judgeProcess(c *content, f facts, looksLikeGateway func([]string) bool) ver
 		}
 		return stale("PID %d is no gateway: it runs %s", r.PID, printable(strings.Join(withoutFlags(argv), " ")))
 	}
-	if looksLikeGateway(r.Argv) {
+	if looksLikeGateway(c.argv) {
 		return live("PID %d lives, its command line cannot be read, and the record's is a gateway's", r.PID)
 	}
 	return stale("PID %d lives, but neither its command line nor the record's is a gateway's", r.PID)
@@ -441,13 +443,13 @@ const wasInterrupted = "left over by a process that was interrupted"
 // makes, which we are.
 func migrateOwnLeftover(side, path string, m Migrated, o MigrateOptions) (Migrated, error) {
 	m.Action, m.Reason = Removed, wasInterrupted
+	if left, err := readContent(side); err == nil && left.info != nil && left.living(o.judge) {
+		m.Action, m.Reason = Kept, "a living gateway's record, which belongs back at its path"
+	}
 	if o.DryRun {
 		return m, nil
 	}
-	restored, err := makeWay(side, path, o.judge)
-	if restored {
-		m.Action, m.Reason = Kept, "a living gateway's record, which went back to its path"
-	}
+	_, err := makeWay(side, path, o.judge)
 	return m, err
 }
 
@@ -479,7 +481,7 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 	if o.DryRun {
 		return m, nil
 	}
-	return removeJudged(path, found, m, o.judge)
+	return removeJudged(path, name, found, m, o.judge)
 }
 
 // readFinished reads a record and judges it; what is no record gets a while to
@@ -498,22 +500,37 @@ func readFinished(path string, o MigrateOptions) (*content, verdict, error) {
 }
 
 // removeJudged removes what was judged and nothing else: an old gateway may
-// have put its record there a moment ago.
-func removeJudged(path string, judged *content, m Migrated, judge func(*content) verdict) (Migrated, error) {
-	aside := sidePath(path, ".old")
-	err := moveAside(path, aside, judge)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
-	}
+// have put its record there a moment ago. A record of ours takes its place
+// first, so that the path is never free for two to take.
+func removeJudged(path, name string, judged *content, m Migrated, judge func(*content) verdict) (Migrated, error) {
+	scope, _, _ := splitName(name)
+	record, text, err := newRecord(scope, "", name, &options{})
 	if err != nil {
 		return m, err
 	}
-	out, err := readContent(aside)
-	if err == nil && out.same(judged) {
-		return m, remove(aside)
+	tmp := sidePath(path, ".tmp")
+	info, err := writeBeside(tmp, path, text, judge)
+	if err != nil {
+		return m, err
 	}
-	m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
-	return m, errors.Join(err, putBack(aside, path, out))
+	defer removeOwn(tmp, info)
+	placed, err := replace(tmp, path, info, text, judged, judge)
+	if err != nil {
+		return m, err
+	}
+	if placed == nil {
+		m.Action, m.Reason = Kept, changedMeanwhile
+		return m, nil
+	}
+	return m, removeRecord(path, placed, record.ID)
+}
+
+const changedMeanwhile = "an old gateway wrote it anew, or removed it, meanwhile"
+
+func removeOwn(tmp string, info fs.FileInfo) {
+	if standsAt(tmp, info) {
+		os.Remove(tmp)
+	}
 }
 
 // convert fills in the start time of a living owner.
@@ -527,14 +544,10 @@ func convert(path, name string, judged *content, start int64, m Migrated, judge 
 	if err != nil {
 		return m, err
 	}
-	defer func() {
-		if standsAt(tmp, info) {
-			os.Remove(tmp)
-		}
-	}()
+	defer removeOwn(tmp, info)
 	placed, err := replaceLive(tmp, path, info, text, judged)
 	if err == nil && placed == nil {
-		m.Action, m.Reason = Kept, "an old gateway wrote it anew meanwhile"
+		m.Action, m.Reason = Kept, changedMeanwhile
 	}
 	return m, err
 }
@@ -547,7 +560,11 @@ func replaceLive(tmp, path string, info fs.FileInfo, text []byte, judged *conten
 	if err != nil || !now.same(judged) {
 		return nil, err
 	}
-	if err = exchange(tmp, path); err != nil && noSuchCall(err) {
+	err = exchange(tmp, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil && noSuchCall(err) {
 		return info, whileInUse(func() error { return os.Rename(tmp, path) })
 	}
 	if err != nil {

@@ -445,3 +445,41 @@ func TestLooksLikeGateway(t *testing.T) {
 		t.Error("one word")
 	}
 }
+
+// 07, 36: a record with this process's own number and start is one that it
+// wrote before it became another program, and blames nobody.
+func TestRow07OwnPID(t *testing.T) {
+	dir := newDir(t)
+	putLegacy(t, dir, os.Getpid(), legacy{"start_time": startOf(t, os.Getpid())})
+	leaves(t, dir, "this process wrote it")
+}
+
+// 19: "unresolved" names no PID namespace, so it keeps nobody out.
+func TestRow19UnresolvedNamespace(t *testing.T) {
+	dir := newDir(t)
+	dead := stranger(t)
+	dead.kill()
+	putLegacy(t, dir, dead.pid(), legacy{"pidns": "unresolved"})
+	leaves(t, dir, "no process has PID")
+}
+
+// The flags of an old gateway may hold a secret. They count when it is judged,
+// and are shown nowhere.
+func TestLegacyFlagsAreNotShown(t *testing.T) {
+	dir := newDir(t)
+	owner := gateway(t)
+	putLegacy(t, dir, owner.pid(), legacy{"argv": []string{"hermes", "gateway", "run", "--token", secret}})
+	status, err := dir.Inspect(scope, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(status.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{mustRefuse(t, dir, flocklock.StandingLegacy).Error(), status.String(), string(text)} {
+		if strings.Contains(shown, secret) {
+			t.Errorf("shown: %s", shown)
+		}
+	}
+}

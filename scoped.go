@@ -66,7 +66,7 @@ func homeDir() (string, error) {
 //     lock through AcquireScopedLock before; the record is the one it wrote.
 //     The lock is released when ReleaseScopedLock was called as often.
 //   - acquired is false and err is nil: another holds the lock; existing is its
-//     record, or nil where none can be read. Try again later.
+//     record, or nil where it is not known who that is. Try again later.
 //   - err is not nil: the lock could not be taken, and nobody may be connected.
 //     acquired is false.
 //
@@ -93,6 +93,8 @@ func AcquireScopedLock(scope, identity string, metadata map[string]any) (acquire
 	case err == nil:
 		l.scoped = 1
 		return true, nil, nil
+	case errors.As(err, &refused) && refused.Holder.unverified():
+		return false, nil, nil // the record may be that of one that ended
 	case errors.As(err, &refused):
 		return false, refused.Holder.Record, nil
 	default:

@@ -65,6 +65,13 @@ func TestScopedRefused(t *testing.T) {
 	if acquired || err != nil || existing == nil || existing.PID != holder.pid() {
 		t.Fatal(acquired, existing, err)
 	}
+	os.Remove(recordPath(dir))
+	put(t, dir, `{"pid":0,"format":2}`)
+	acquired, existing, err = flocklock.AcquireScopedLock(scope, secret, nil)
+	if acquired || err != nil || existing != nil {
+		t.Errorf("a record that is not the holder's: %v, %v, %v", acquired, existing, err)
+	}
+	os.Remove(recordPath(dir))
 	holder.finish()
 
 	l := mustAcquire(t, dir)
