@@ -49,9 +49,10 @@
 //
 // # Solaris, AIX
 //
-// These have no flock: gofrs/flock takes an fcntl lock there, which the system
-// drops as soon as the process closes any descriptor of the file, and which
-// flock(1) does not see. Illumos has flock.
+// These have no flock: gofrs/flock takes an fcntl lock there, which flock(1) does
+// not see and which the system drops as soon as the process closes any
+// descriptor of the file: do not inspect or try a lock that the same process
+// holds. Illumos has flock.
 package flocklock
 
 import (
@@ -501,7 +502,7 @@ func (d Dir) path(name, suffix string) string { return filepath.Join(string(d), 
 
 // lockAttempts bounds how often a lock file is opened anew because somebody
 // replaced it, or removed its directory, meanwhile.
-const lockAttempts = 100
+const lockAttempts = 1000
 
 // lock takes the kernel lock of a name. errWouldBlock means that somebody has
 // it. On success the path names the file that is locked.

@@ -344,6 +344,10 @@ func TestRow31RemovalRace(t *testing.T) {
 	})
 	for range 300 {
 		l, err := dir.Acquire(t.Context(), scope, secret)
+		var gaveUp *fs.PathError
+		if errors.As(err, &gaveUp) {
+			continue // an attempt is bounded; the vandal was faster each time
+		}
 		if err != nil {
 			t.Error(err)
 			break

@@ -186,7 +186,8 @@ type proc struct {
 func spawn(t *testing.T, mode string, args []string, change ...func(*exec.Cmd)) *proc {
 	t.Helper()
 	cmd := exec.Command(executable(), args...)
-	cmd.Env = append(os.Environ(), workerEnv+"="+mode)
+	// The race detector would let every worker sleep for a second at its end.
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", workerEnv+"="+mode)
 	cmd.Stderr = os.Stderr
 	for _, c := range change {
 		c(cmd)
