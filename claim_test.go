@@ -5,10 +5,12 @@ package flocklock
 // inside.
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +102,36 @@ func TestRecordGoneMeanwhile(t *testing.T) {
 	}
 }
 
+// living starts a process that lives as long as the test; see TestMain.
+func living(t *testing.T) (pid int) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "FLOCKLOCK_TEST_WORKER=idle")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+	})
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
 // A crash between two steps may leave a living gateway's record beside its
 // path. It owns the lock all the same, and goes back as soon as it can.
 func TestLivingRecordLeftAside(t *testing.T) {
@@ -109,8 +141,8 @@ func TestLivingRecordLeftAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := dir.path(name, recordSuffix)
-	parent := os.Getppid() // lives as long as we do
-	living, err := json.Marshal(map[string]any{"pid": parent, "start_time": examine(parent).start})
+	owner := living(t)
+	living, err := json.Marshal(map[string]any{"pid": owner, "start_time": examine(owner).start})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +205,7 @@ func TestLivingRecordLeftAside(t *testing.T) {
 func TestPanicOfTheCaller(t *testing.T) {
 	dir := Dir(t.TempDir())
 	name, _ := dir.lockName("s", "identity")
-	text, _ := json.Marshal(map[string]any{"pid": os.Getppid(), "updated_at": isoTime(time.Now().Add(time.Hour))})
+	text, _ := json.Marshal(map[string]any{"pid": living(t), "updated_at": isoTime(time.Now().Add(time.Hour))})
 	if err := os.WriteFile(dir.path(name, recordSuffix), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
