@@ -21,6 +21,7 @@ type content struct {
 	text   []byte
 	record *Record  // nil: no record can be made of it
 	argv   []string // of a legacy record, with its flags, which nobody is to see
+	hash   string   // of the identity whose lock it is
 	trust  trust
 }
 
@@ -46,9 +47,31 @@ func (c *content) writtenAt() (at time.Time, ownWord bool) {
 	return c.info.ModTime(), false
 }
 
-// same reports whether two looks saw the same file with the same bytes in it.
+// copyable is the text where it may be put into a file of ours, nil where it may
+// not: another user's word must not become our own, see [request.attest].
+func (c *content) copyable() []byte {
+	if c.info == nil || !ownedByUs(c.info) {
+		return nil
+	}
+	return c.text
+}
+
+// same reports whether two looks saw the same file with the same bytes in it. Its
+// time counts too: an empty file may be a new one that got the number of another
+// which is gone.
 func (c *content) same(other *content) bool {
-	return c.info != nil && other.info != nil && os.SameFile(c.info, other.info) && bytes.Equal(c.text, other.text)
+	return c.info != nil && other.info != nil && os.SameFile(c.info, other.info) &&
+		c.info.ModTime().Equal(other.info.ModTime()) && bytes.Equal(c.text, other.text)
+}
+
+// standsAt reports whether what was judged stands at path. Nobody writes into a
+// record of flocklock's, so that there its file tells enough.
+func (c *content) standsAt(path string) bool {
+	if c.ours() {
+		return standsAt(path, c.info)
+	}
+	found, err := readContent(path)
+	return err == nil && found.same(c)
 }
 
 // readContent reads what stands at a record's path. That nothing stands there
@@ -74,12 +97,45 @@ func readContent(path string) (*content, error) {
 	if !c.info.Mode().IsRegular() {
 		return c, nil
 	}
-	if c.text, err = io.ReadAll(io.LimitReader(file, maxRecord)); err != nil {
+	// What was written since the Stat is left for the next look.
+	c.text = make([]byte, min(c.info.Size(), maxRecord))
+	n, err := io.ReadFull(file, c.text)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
+	c.text = c.text[:n]
 	c.parse()
+	name, _ := recordName(filepath.Base(path))
+	_, c.hash, _ = splitName(name)
+	if c.record != nil {
+		c.record.Argv = withoutIdentity(c.record.Argv, c.hash) // an old gateway may have been given it as a word
+	}
 	return c, nil
 }
+
+// readFinished reads a record and judges it; what is no record gets a while to
+// become one. The while is counted for each file: one that has just taken the
+// place of another may be about to be written, too.
+func readFinished(path string, judge func(*content) verdict) (*content, verdict, error) {
+	var waited *content
+	var end time.Time
+	for limit := time.Now().Add(10 * writerPatience); time.Now().Before(limit); time.Sleep(lookAgain) {
+		found, err := readContent(path)
+		if err != nil || found.info == nil {
+			return found, verdict{}, err
+		}
+		v := judge(found)
+		if waited == nil || !found.same(waited) {
+			waited, end = found, time.Now().Add(writerPatience)
+		}
+		if !v.unfinished || time.Now().After(end) {
+			return found, v, nil
+		}
+	}
+	return nil, verdict{}, &fs.PathError{Op: "read", Path: path, Err: errKeepsChanging}
+}
+
+var errKeepsChanging = errors.New("the record keeps changing: too many old gateways start at once; try again")
 
 // parse makes a record of the text, as far as one can be made. Half a record
 // has the PID of an owner that may live, so that is looked for even there.
@@ -173,9 +229,11 @@ const (
 // be ruled out. Any other error means that no gateway owns the path, and that
 // the record could not be written.
 func claim(path string, text []byte, judge func(*content) verdict) (placed fs.FileInfo, err error) {
-	if !canExchange { // a crash may have left a living gateway's record aside
-		if _, err := makeWay(sidePath(path, ".old"), path, judge); err != nil {
-			return nil, err
+	// A crash may have left a living gateway's record aside; on a system that can
+	// exchange names, on a file system that cannot.
+	if aside := sidePath(path, ".old"); !canExchange || !missing(aside) {
+		if err := makeWay(aside, path, judge); mayBeOwned(err) {
+			return nil, err // any other is of a file that owns nothing, and only in the way
 		}
 	}
 	tmp := sidePath(path, ".tmp")
@@ -185,7 +243,6 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 			os.Remove(tmp)
 		}
 	}()
-	patience := time.Now().Add(writerPatience)
 	contested := false // an old gateway may be at work here
 	for range claimAttempts {
 		if writeErr == nil {
@@ -200,7 +257,10 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 				writeErr = err // and see whose the path is all the same
 			}
 		}
-		found, err := readContent(path)
+		found, verdict, err := readFinished(path, func(c *content) verdict {
+			contested = contested || !c.ours()
+			return judge(c)
+		})
 		if err != nil {
 			return nil, &unjudgedError{err}
 		}
@@ -210,14 +270,9 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 		if found.info == nil {
 			continue
 		}
-		verdict := judge(found)
-		contested = contested || !found.ours()
 		switch {
 		case verdict.live:
 			return nil, &ownedError{verdict, found.record}
-		case verdict.unfinished && time.Now().Before(patience):
-			time.Sleep(lookAgain)
-			continue
 		case found.info.IsDir():
 			return nil, &fs.PathError{Op: "claim", Path: path,
 				Err: errors.New("a directory stands where the record should; find out who made it and move it away")}
@@ -235,8 +290,13 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 			info, writeErr = writeBeside(tmp, path, text, judge)
 		}
 	}
-	return nil, &unjudgedError{&fs.PathError{Op: "claim", Path: path,
-		Err: errors.New("the record keeps changing: too many old gateways start at once; try again")}}
+	return nil, &unjudgedError{&fs.PathError{Op: "claim", Path: path, Err: errKeepsChanging}}
+}
+
+// missing reports whether it is known that nothing stands at path.
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // settled reports whether a record stays where it was put for settleTime.
@@ -265,55 +325,77 @@ func sidePath(path, suffix string) string {
 }
 
 // writeBeside writes a new file beside the record at path, in place of one that
-// a crash left there.
+// a crash left there. That may be a living gateway's record, whatever else keeps
+// the file from being written.
 func writeBeside(side, path string, text []byte, judge func(*content) verdict) (fs.FileInfo, error) {
 	info, err := writeNew(side, text)
-	if !errors.Is(err, fs.ErrExist) {
+	inTheWay := errors.Is(err, fs.ErrExist)
+	if err == nil || !inTheWay && missing(side) {
 		return info, err
 	}
-	if _, err := makeWay(side, path, judge); err != nil {
+	if err := makeWay(side, path, judge); err != nil {
+		return nil, err
+	}
+	if !inTheWay {
 		return nil, err
 	}
 	return writeNew(side, text)
 }
 
 // makeWay removes what a crash left beside the record at path. Where that is a
-// living gateway's record, which the crash kept from going back, it goes back.
-// An *unjudgedError means that it may be one.
-func makeWay(side, path string, judge func(*content) verdict) (restored bool, err error) {
-	left, err := readContent(side)
+// living gateway's record, which the crash kept from going back, it goes back. An
+// *ownedError means that it stays, for it is one and another gateway's stands at
+// the path; an *unjudgedError that it may be one.
+func makeWay(side, path string, judge func(*content) verdict) error {
+	left, _, err := readFinished(side, judge)
 	if errors.Is(err, fs.ErrPermission) {
-		return false, remove(side) // root's; another's record is not secret
+		return remove(side) // root's; another's record is not secret
 	}
 	if err != nil {
-		return false, &unjudgedError{err}
+		return &unjudgedError{err}
 	}
 	if left.info == nil || !left.living(judge) {
-		return false, remove(side)
+		return remove(side)
 	}
-	if _, err = place(side, path, left.info, left.text); errors.Is(err, fs.ErrExist) {
-		return restore(side, path, judge)
+	_, err = place(side, path, left.info, left.copyable())
+	if errors.Is(err, fs.ErrExist) {
+		return restore(side, path, left, judge)
 	}
 	if err != nil {
-		return false, &unjudgedError{err}
+		return &unjudgedError{err}
 	}
-	return true, nil
+	return nil
 }
 
-// restore puts a living gateway's record back over what stands at its path,
-// unless that is another living gateway's.
-func restore(side, path string, judge func(*content) verdict) (restored bool, err error) {
+// restore puts a living gateway's record back over what stands at its path, but
+// not over that of another, which may be just about to be written. Where the path
+// has one of the same gateway, that counts.
+func restore(side, path string, left *content, judge func(*content) verdict) error {
 	found, err := readContent(path)
-	if err == nil && found.living(judge) {
-		return false, remove(side)
+	if err == nil && found.info != nil && !found.ours() {
+		v := judge(found)
+		if v.live && found.record != nil && found.record.PID == left.record.PID {
+			return remove(side)
+		}
+		if v.live || v.unfinished {
+			return &ownedError{judge(left), left.record}
+		}
 	}
 	if err == nil {
 		err = whileInUse(func() error { return os.Rename(side, path) })
 	}
 	if err != nil {
-		return false, &unjudgedError{err}
+		return &unjudgedError{err}
 	}
-	return true, nil
+	return nil
+}
+
+// mayBeOwned reports whether an error says that a legacy gateway owns the path,
+// or may own it.
+func mayBeOwned(err error) bool {
+	var owned *ownedError
+	var unjudged *unjudgedError
+	return errors.As(err, &owned) || errors.As(err, &unjudged)
 }
 
 // living reports whether it is the record of an old gateway that lives.
@@ -381,7 +463,7 @@ func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content, j
 	case err != nil:
 		return nil, err
 	}
-	if out, err := readContent(tmp); err == nil && out.same(judged) {
+	if judged.standsAt(tmp) {
 		return info, remove(tmp)
 	}
 	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
@@ -413,10 +495,7 @@ func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *conte
 		}
 		return placed, errors.Join(err, remove(aside))
 	}
-	if err := putBack(aside, path, out); err != nil {
-		return nil, &unjudgedError{err}
-	}
-	return nil, nil
+	return nil, putBack(aside, path, out, judge)
 }
 
 // moveAside moves what stands at path aside. It does not do that over a living
@@ -435,15 +514,18 @@ func moveAside(path, aside string, judge func(*content) verdict) error {
 
 // putBack undoes moving a record aside. A later gateway may have taken the path
 // from that record's by then. out is nil where the record could not be read.
-func putBack(aside, path string, out *content) error {
+func putBack(aside, path string, out *content, judge func(*content) verdict) error {
 	if out == nil {
 		out = &content{}
 	}
-	_, err := place(aside, path, out.info, out.text)
+	_, err := place(aside, path, out.info, out.copyable())
 	if errors.Is(err, fs.ErrExist) {
-		return remove(aside)
+		return makeWay(aside, path, judge)
 	}
-	return err
+	if err != nil {
+		return &unjudgedError{err}
+	}
+	return nil
 }
 
 // whileInUse tries again, for a short while, what failed only because somebody

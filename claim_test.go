@@ -175,11 +175,9 @@ func TestLivingRecordLeftAside(t *testing.T) {
 	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
 		t.Fatal(err)
 	}
-	if !canExchange {
-		refused()
-		if err := os.Rename(path, sidePath(path, ".old")); err != nil {
-			t.Fatal(err)
-		}
+	refused()
+	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
+		t.Fatal(err)
 	}
 	report, err := dir.Migrate(MigrateOptions{})
 	if err != nil || len(report) != 1 || report[0].Action != Kept {
@@ -198,6 +196,63 @@ func TestLivingRecordLeftAside(t *testing.T) {
 	var owned *ownedError
 	if _, err := replaceAside("", path, nil, nil, judged, judgeAll); !errors.As(err, &owned) {
 		t.Errorf("moved over a living gateway's record: %v", err)
+	}
+}
+
+// Where two gateways own one lock, by a race of theirs, the record that was left
+// aside waits for the other to go.
+func TestTwoLivingRecords(t *testing.T) {
+	dir := Dir(t.TempDir())
+	name, err := dir.lockName("s", "identity")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := dir.path(name, recordSuffix)
+	record := func() (text string) {
+		owner := living(t)
+		living, err := json.Marshal(map[string]any{"pid": owner, "start_time": examine(owner).start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(living)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	standsIn := func(path, text string) {
+		t.Helper()
+		if got, err := os.ReadFile(path); err != nil || string(got) != text {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	first, second := record(), record()
+	for _, suffix := range []string{".tmp", ".old"} {
+		side := sidePath(path, suffix)
+		for _, other := range []string{first, ""} { // "": just about to be written
+			write(path, other)
+			write(side, second)
+			if _, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
+				t.Errorf("taken from a living gateway: %v", err)
+			}
+			standsIn(path, other)
+			standsIn(side, second)
+		}
+		write(path, first)
+		report, err := dir.Migrate(MigrateOptions{})
+		if err != nil || len(report) != 2 || report[0].Action != Kept {
+			t.Errorf("%+v, %v", report, err)
+		}
+		standsIn(side, second)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
+			t.Errorf("taken from a living gateway: %v", err)
+		}
+		standsIn(path, second)
 	}
 }
 
@@ -227,4 +282,66 @@ func TestPanicOfTheCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Release()
+}
+
+// 14: an empty file that has the number of one that is gone is not that one: an
+// old gateway is about to write into it.
+func TestRow14NumberOfAnotherFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), stalePath)
+	create := func(at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() *content {
+		t.Helper()
+		c, err := readContent(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	now := time.Now()
+	create(now.Add(-time.Hour))
+	judged := look()
+	if !judged.same(look()) {
+		t.Error("a file is not the same as itself")
+	}
+	create(now) // in place, which keeps the number
+	if judged.same(look()) {
+		t.Error("a file that was created later is taken for the one before it")
+	}
+}
+
+// 14: what is about to be written is waited for, though another file stood there
+// before and was waited for, too.
+func TestRow14EveryWriterIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), stalePath)
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_, v, err := readFinished(path, func(c *content) verdict {
+		if c.record != nil {
+			return live("it is written")
+		}
+		text := ""
+		if time.Since(begun) > 2*writerPatience {
+			text = `{"pid": 1}`
+		}
+		next := path + ".next"
+		if err := errors.Join(os.WriteFile(next, []byte(text), 0o644), os.Rename(next, path)); err != nil {
+			t.Error(err)
+		}
+		v := stale("empty")
+		v.unfinished = true
+		return v
+	})
+	if err != nil || !v.live {
+		t.Errorf("after %v: %+v, %v", time.Since(begun), v, err)
+	}
 }

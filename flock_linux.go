@@ -1,11 +1,14 @@
 // What only Linux has: renames that do not replace or that exchange, the clock
-// that counts from boot, the names of this boot and of a PID namespace.
+// that counts from boot, the names of this boot and of a PID namespace, and
+// handles of processes, which are pidfds.
 
 package flocklock
 
 import (
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +59,46 @@ func pidNamespace() (string, error) {
 	return strings.TrimSuffix(strings.TrimPrefix(link, "pid:["), "]"), err
 }
 
-// processState says whether a process is a zombie or stopped. On Linux
-// /proc/PID/stat has told already.
-func processState(int) (zombie, stopped bool) { return false, false }
+// A handle is one process, whoever gets its PID later: to wait for its end, to
+// ask it to end, and to end it. The zero handle, and that of a process of which
+// none can be had, waits for the time only.
+type handle struct {
+	open bool
+	fd   int
+}
+
+// openHandle returns a handle of the process that has a PID now; see
+// pidfd_open(2), which Linux has since 5.3.
+func openHandle(pid int) handle {
+	fd, err := unix.PidfdOpen(pid, 0)
+	return handle{err == nil, fd}
+}
+
+// ended waits for a while, and reports whether the process has ended.
+func (h handle) ended(d time.Duration) bool {
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	if n < 0 {
+		time.Sleep(lookAgain) // interrupted; an error that stays must not make this spin
+	}
+	return n > 0
+}
+
+func (h handle) signal(sig unix.Signal) error { return unix.PidfdSendSignal(h.fd, sig, nil, 0) }
+
+func (h handle) close() {
+	if h.open {
+		unix.Close(h.fd)
+	}
+}
+
+// userOf returns the user that a process acts for.
+func userOf(pid int) (string, error) {
+	info, err := os.Stat("/proc/" + strconv.Itoa(pid))
+	if err != nil {
+		return "", err
+	}
+	return userName(info.Sys().(*syscall.Stat_t).Uid), nil
+}
+
+// userName names a user as userOf does.
+func userName(uid uint32) string { return strconv.Itoa(int(uid)) }

@@ -12,9 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/flocklock/flocklock"
 	"golang.org/x/sys/unix"
@@ -37,9 +39,14 @@ func isolated(t *testing.T, change func(*exec.Cmd)) bool {
 	if os.Getenv(isolatedEnv) == t.Name() {
 		return true
 	}
-	cmd := exec.Command(executable(), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), isolatedEnv+"="+t.Name())
+	limit := 2 * time.Minute
+	if end, ok := t.Deadline(); ok {
+		limit = time.Until(end)
+	}
+	cmd := exec.Command(executable(), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+limit.String())
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", isolatedEnv+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	defer covered(t, cmd)()
 	change(cmd)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -55,6 +62,29 @@ func isolated(t *testing.T, change func(*exec.Cmd)) bool {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	return false
+}
+
+// covered has an isolated process tell what it covered, where that is measured.
+// The function that it returns adds it to the rest, which another user may not.
+func covered(t *testing.T, cmd *exec.Cmd) (collect func()) {
+	all := os.Getenv("GOCOVERDIR")
+	if testing.CoverMode() == "" || all == "" {
+		return func() {}
+	}
+	own := t.TempDir()
+	if err := os.Chmod(own, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args = append(cmd.Args, "-test.gocoverdir="+own)
+	cmd.Env = append(cmd.Env, "GOCOVERDIR="+own)
+	return func() {
+		for _, file := range files(t, flocklock.Dir(own)) {
+			data := readFile(t, filepath.Join(own, file))
+			if err := os.WriteFile(filepath.Join(all, file), []byte(data), 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // namespaces makes a process that has namespaces of its own. Who is not root
@@ -242,11 +272,17 @@ func TestRow18TimeNamespace(t *testing.T) {
 	if isolatedIn := os.Getenv(isolatedEnv); isolatedIn != "" {
 		return
 	}
+	var up unix.Sysinfo_t
+	if err := unix.Sysinfo(&up); err != nil {
+		t.Fatal(err)
+	}
+	young := fmt.Sprint(2 - up.Uptime) // seconds: a system that was started just now
 	near := gateway(t)
-	putLegacy(t, dir, near.pid(), legacy{"start_time": startOf(t, near.pid())})
+	written := isoNow(-time.Duration(up.Uptime) * time.Second / 2) // long before the young system's start
+	putLegacy(t, dir, near.pid(), legacy{"start_time": startOf(t, near.pid()), "updated_at": written})
 	far := spawn(t, "hold", nil, func(cmd *exec.Cmd) {
 		cmd.Path = unshare
-		cmd.Args = append([]string{"unshare", "--time", "--boottime", "-5", "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
+		cmd.Args = append([]string{"unshare", "--time", "--boottime", young, "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
 	})
 	if got := far.line(); !strings.HasPrefix(got, "refused legacy") {
 		t.Errorf("from another time namespace: %s", got)
@@ -254,7 +290,7 @@ func TestRow18TimeNamespace(t *testing.T) {
 	putLegacy(t, dir, near.pid(), nil)
 	again := spawn(t, "hold", nil, func(cmd *exec.Cmd) {
 		cmd.Path = unshare
-		cmd.Args = append([]string{"unshare", "--time", "--boottime", "-5", "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
+		cmd.Args = append([]string{"unshare", "--time", "--boottime", young, "--fork", "--kill-child"}, executable(), string(dir), scope, secret)
 	})
 	if got := again.line(); !strings.HasPrefix(got, "refused legacy") {
 		t.Errorf("from another time namespace, without a start time: %s", got)
@@ -564,6 +600,18 @@ func TestFileSystemWithoutLocks(t *testing.T) {
 	p.expect("held")
 }
 
+// An acquire that fails holds nothing, even where the kernel refuses at first to
+// unlock what it locked.
+func TestUnlockRefusedOnce(t *testing.T) {
+	dir := newDir(t)
+	owner := gateway(t)
+	putLegacy(t, dir, owner.pid(), nil)
+	p := spawn(t, "try", []string{string(dir), scope, secret}, injected(t, "flock:error=EIO:when=2"))
+	p.expect("refused legacy")
+	owner.kill()
+	mustSettle(t, dir)
+}
+
 // A kernel that fails at a bad moment does not give a living old gateway's lock
 // away: neither a rename that fails nor a process that cannot be looked at.
 func TestFaultsFailClosed(t *testing.T) {
@@ -666,6 +714,52 @@ func TestWithoutExchange(t *testing.T) {
 	}
 }
 
+// Where names cannot be exchanged, a crash may leave a living gateway's record
+// aside. It owns the lock from there.
+func TestLeftAsideWithoutExchange(t *testing.T) {
+	dir := newDir(t)
+	owner := gateway(t)
+	putLegacy(t, dir, owner.pid(), nil)
+	aside := filepath.Join(string(dir), "."+name+".old")
+	if err := os.Rename(recordPath(dir), aside); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, "renameat2:error=EINVAL"))
+	p.expect("refused legacy")
+	owns(t, dir, "runs a gateway's command line")
+	owner.kill()
+	mustSettle(t, dir)
+}
+
+// A living gateway's record that a crash left aside owns the lock, even where
+// nothing can be written in its place.
+func TestLeftAsideWithoutWriting(t *testing.T) {
+	dir := newDir(t)
+	owner := gateway(t)
+	putLegacy(t, dir, owner.pid(), nil)
+	aside := filepath.Join(string(dir), "."+name+".tmp")
+	if err := os.Rename(recordPath(dir), aside); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, "try", []string{string(dir), scope, secret}, injected(t, "openat:error=EMFILE:when=1"), onlyOn(aside))
+	p.expect("refused legacy")
+	owns(t, dir, "runs a gateway's command line")
+}
+
+// What cannot be removed beside the record, as another user's file in a sticky
+// directory, does not keep the record from being judged.
+func TestLeftAsideForEver(t *testing.T) {
+	dir := newDir(t)
+	putLegacy(t, dir, gateway(t).pid(), nil)
+	aside := filepath.Join(string(dir), "."+name+".old")
+	if err := os.WriteFile(aside, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, "try", []string{string(dir), scope, secret}, injected(t, "unlinkat,unlink,rmdir:error=EPERM"), onlyOn(aside))
+	p.expect("refused legacy")
+	owns(t, dir, "runs a gateway's command line")
+}
+
 // mustRefuseTraced is mustRefuse for a holder that is traced, and so stopped at
 // times.
 func mustRefuseTraced(t *testing.T, dir flocklock.Dir) {
@@ -675,4 +769,57 @@ func mustRefuseTraced(t *testing.T, dir flocklock.Dir) {
 	if !errors.As(err, &refused) || refused.Holder.Standing != flocklock.StandingVerified && refused.Holder.Standing != flocklock.StandingStopped {
 		t.Errorf("%v", err)
 	}
+}
+
+// The kernel does not answer, as with a network file system whose server is
+// gone: the context frees its caller all the same.
+func TestContextWhileTheKernelHangs(t *testing.T) {
+	for _, call := range []string{"flock", "openat", "newfstatat"} {
+		dir := newDir(t)
+		p := spawn(t, "give-up", []string{string(dir), scope, secret},
+			injected(t, call+":delay_enter=600s"), onlyOn(lockPath(dir)))
+		p.expect("gave up true")
+		p.kill()
+	}
+}
+
+// onlyOn makes the system calls fail on one path only.
+func onlyOn(path string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Args = slices.Insert(cmd.Args, 1, "-P", path) }
+}
+
+// 31: the lock file is removed between a starter's open and its flock. What it
+// then locks has no name, so it must lock another.
+func TestRow31RemovedBeforeTheLock(t *testing.T) {
+	dir := newDir(t)
+	p := spawn(t, "check", []string{string(dir), scope, secret}, injected(t, "flock:delay_enter=1s:when=1"), onlyOn(lockPath(dir)))
+	until(t, "the lock file is made", func() bool { return len(files(t, dir)) == 1 })
+	if err := os.Remove(lockPath(dir)); err != nil {
+		t.Fatal(err)
+	}
+	p.expect("held")
+	p.tell("check")
+	p.expect("ok")
+	mustRefuse(t, dir, flocklock.StandingVerified)
+}
+
+// 35: another user's process is not ended, not even by root.
+func TestRow35OtherUser(t *testing.T) {
+	dir := shared(t)
+	p := spawn(t, "deaf", []string{string(dir), scope, secret},
+		func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{} }, nobody(t))
+	p.expect("held")
+	mustSpare(t, dir, p, "another user's process")
+}
+
+// Where the system does not tell of a process's end, an old gateway's is seen all
+// the same.
+func TestWaitForOldGatewayWithoutHandle(t *testing.T) {
+	dir := newDir(t)
+	old := gateway(t)
+	putLegacy(t, dir, old.pid(), legacy{"start_time": startOf(t, old.pid())})
+	p := spawn(t, "wait-for-gateway", []string{string(dir), scope, secret}, injected(t, "pidfd_open:error=ENOSYS"))
+	p.expect("waiting")
+	old.kill()
+	p.expect("held")
 }

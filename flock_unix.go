@@ -66,3 +66,43 @@ func ownedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()
 }
+
+// ownedByRoot reports whether a file belongs to root.
+func ownedByRoot(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0
+}
+
+// belongsTo reports whether a file belongs to the user of a process.
+func belongsTo(info fs.FileInfo, pid int) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	user, err := userOf(pid)
+	return ok && err == nil && user == userName(stat.Uid)
+}
+
+// hasOneName reports whether a file has no other name, by a hard link.
+func hasOneName(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 1
+}
+
+// ask asks the process to end: by SIGTERM, and by SIGCONT, without which a
+// stopped process would not hear.
+func (h handle) ask() error {
+	err := h.signal(unix.SIGTERM)
+	if err == nil {
+		err = h.signal(unix.SIGCONT)
+	}
+	return ended(err)
+}
+
+// kill ends the process.
+func (h handle) kill() error { return ended(h.signal(unix.SIGKILL)) }
+
+// ended takes it for success that the process has ended already.
+func ended(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,12 +154,71 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
+// stopProcess and continueProcess do what their names say, and do not wait until
+// it has come about.
+func stopProcess(p *os.Process) bool { return p.Signal(unix.SIGSTOP) == nil }
+func continueProcess(p *os.Process)  { p.Signal(unix.SIGCONT) }
+
+// lockedInode is the inode of the file through which a lock is held, whatever its
+// path names by now; 0 where that cannot be known.
+func lockedInode(l *flocklock.Lock) uint64 {
+	file, err := l.File()
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0
+	}
+	return uint64(info.Sys().(*syscall.Stat_t).Ino)
+}
+
 // waitUntil waits for a condition that will come.
 func waitUntil(t *testing.T, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(hang); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come")
+		}
+	}
+}
+
+// A holder that is stopped holds; the wait says so, and goes on.
+func TestHolderStoppedDuringWait(t *testing.T) {
+	noLeak(t)
+	dir := newDir(t)
+	p := holder(t, dir)
+	told := make(chan flocklock.Wait, 16)
+	w := wait(t, dir, flocklock.OnWait(func(w flocklock.Wait) { told <- w }))
+	settleWaiting(t, dir, 1)
+	stop(t, p)
+	for promptly(t, func() flocklock.Wait { return <-told }).Holder.Standing != flocklock.StandingStopped {
+	}
+	if err := p.cmd.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if again := promptly(t, func() flocklock.Wait { return <-told }); again.Holder.Standing != flocklock.StandingVerified {
+		t.Errorf("told %+v", again)
+	}
+	p.finish()
+	w.lock().Release()
+	mustSettle(t, dir)
+}
+
+// 09: the holder that is asked to end may take its time, and needs not be
+// killed; one that is stopped hears too.
+func TestRow09DrainingHolder(t *testing.T) {
+	for stopped, grace := range map[bool]time.Duration{false: hang, true: 0} { // 0 stands for ten seconds
+		dir := newDir(t)
+		p := spawn(t, "polite", []string{string(dir), scope, secret})
+		p.expect("held")
+		if stopped {
+			stop(t, p)
+		}
+		mustTakeOver(t, dir, flocklock.TakeOverOptions{Grace: grace})
+		if got := p.finish(); got != "draining\nreleased <nil>" {
+			t.Errorf("the holder said %q", got)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // What Windows does its own way: how files are opened, renamed and removed
-// while others read them, and which errors mean what.
+// while others read them, which errors mean what, and handles of processes.
 
 package flocklock
 
@@ -115,5 +115,58 @@ func closedInfo(path string, _ fs.FileInfo) (fs.FileInfo, error) {
 	return file.Stat()
 }
 
-// ownedByUs is asked of root's files only, and there is no root.
-func ownedByUs(fs.FileInfo) bool { return false }
+// ownedByUs is not known here: who made a file may not be who owns it.
+func ownedByUs(fs.FileInfo) bool { return true }
+
+// ownedByRoot is not asked: see ownedByUs.
+func ownedByRoot(fs.FileInfo) bool { return true }
+
+// belongsTo is not known either.
+func belongsTo(fs.FileInfo, int) bool { return true }
+
+// hasOneName is asked of root's files only, and there is no root.
+func hasOneName(fs.FileInfo) bool { return true }
+
+// A handle is one process, whoever gets its PID later: to wait for its end, and
+// to end it. The zero handle, and that of a process of which none can be had,
+// waits for the time only.
+type handle struct {
+	open    bool
+	process windows.Handle
+}
+
+// openHandle returns a handle of the process that has a PID now.
+func openHandle(pid int) handle {
+	for _, access := range []uint32{windows.SYNCHRONIZE | windows.PROCESS_TERMINATE, windows.SYNCHRONIZE} {
+		if process, err := windows.OpenProcess(access, false, uint32(pid)); err == nil {
+			return handle{true, process}
+		}
+	}
+	return handle{}
+}
+
+// ended waits for a while, and reports whether the process has ended.
+func (h handle) ended(d time.Duration) bool {
+	event, err := windows.WaitForSingleObject(h.process, uint32(d.Milliseconds()))
+	if err != nil {
+		time.Sleep(d)
+	}
+	return err == nil && event == windows.WAIT_OBJECT_0
+}
+
+func (h handle) close() {
+	if h.open {
+		windows.CloseHandle(h.process)
+	}
+}
+
+// ask does nothing but say so: a console event reaches whom it likes, for where
+// its target is no process group's first process, all of the console get it.
+func (handle) ask() error { return errors.ErrUnsupported }
+
+// kill ends the process.
+func (h handle) kill() error { return windows.TerminateProcess(h.process, killedCode) }
+
+// killedCode is the exit code of a process that a take-over ended: what a shell
+// makes of SIGKILL.
+const killedCode = 128 + 9

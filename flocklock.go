@@ -119,6 +119,8 @@ type options struct {
 	hermesHome       string
 	logger           *slog.Logger
 	looksLikeGateway func(argv []string) bool
+	onWait           func(Wait)
+	takenOverFrom    int // the PID that a take-over ended
 }
 
 func newOptions(opts []Option) *options {
@@ -160,8 +162,8 @@ func WithHermesHome(path string) Option {
 }
 
 // WithLogger sets who is told of what an error does not tell: a record that
-// could not be written, a legacy record that was found stale. The default is
-// slog.Default.
+// could not be written, a legacy record that was found stale, and the other
+// events from [EventAcquired] to [EventRecord]. The default is slog.Default.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) { o.logger = logger }
 }
@@ -189,6 +191,8 @@ type Lock struct {
 	placed    fs.FileInfo // the record where it was written; nil: it was not
 	recordErr error
 	released  bool
+	lost      chan struct{} // nil: nobody asked
+	watch     *time.Timer   // of lost
 
 	scoped int // acquires through the drop-in; held.dropIn guards it
 }
@@ -203,6 +207,8 @@ type registry struct {
 	locks map[string][]*Lock // by name; locks of several directories may share one
 
 	dropIn sync.Mutex // the drop-in does one thing at a time
+
+	waiting waiting
 }
 
 func (r *registry) add(l *Lock) {
@@ -270,25 +276,28 @@ func (r *registry) find(name, path string) *Lock {
 // an old gateway; an *fs.PathError when the system refused something, which is
 // errors.ErrUnsupported when the file system cannot lock.
 func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
-	name, err := d.lockName(scope, identity)
+	r, err := d.request(scope, identity, opts)
 	if err != nil {
 		return nil, err
 	}
-	if !filepath.IsAbs(string(d)) { // the working directory may change
-		abs, err := filepath.Abs(string(d))
-		if err != nil {
-			return nil, err
-		}
-		d = Dir(abs)
-	}
-	o := newOptions(opts)
+	return r.try()
+}
+
+// try takes the lock at once, or within the short time that a refusal without a
+// living holder may need.
+func (r *request) try() (*Lock, error) {
 	// Where nobody living is in sight, a prober has the lock for a moment, or a
 	// holder is about to write its record.
 	for wait := time.Millisecond; ; wait *= 2 {
-		lock, err := d.acquire(scope, identity, name, o)
+		lock, err := r.acquire()
 		var refused *HeldError
-		if err == nil || !errors.As(err, &refused) || !refused.Holder.unverified() || wait > maxRefusalWait {
+		if !errors.As(err, &refused) {
 			return lock, err
+		}
+		if !refused.Holder.unverified() || wait > maxRefusalWait {
+			r.options.event(slog.LevelDebug, EventRefused, "a lock is held",
+				"scope", r.scope, "path", r.dir.path(r.name, lockSuffix), "holder", refused.Holder)
+			return nil, err
 		}
 		time.Sleep(wait)
 	}
@@ -298,22 +307,80 @@ func (d Dir) TryAcquire(scope, identity string, opts ...Option) (*Lock, error) {
 // before: together they are less than 50 ms.
 const maxRefusalWait = 16 * time.Millisecond
 
-// acquire takes a lock in one attempt.
-func (d Dir) acquire(scope, identity, name string, o *options) (_ *Lock, err error) {
-	record, text, err := newRecord(scope, identity, name, o)
+// A request is the lock that somebody wants, and how.
+type request struct {
+	dir                   Dir // absolute
+	scope, identity, name string
+	options               *options
+	metadata              []byte // as JSON, for the caller's map is the caller's
+}
+
+func (d Dir) request(scope, identity string, opts []Option) (request, error) {
+	name, err := d.lockName(scope, identity)
 	if err != nil {
-		return nil, err
+		return request{}, err
 	}
-	file, info, err := d.lock(name)
+	return newRequest(d, scope, identity, name, opts)
+}
+
+// requestOf is a request for the lock of a name, of which the identity is not
+// known.
+func (d Dir) requestOf(name string, opts []Option) (request, error) {
+	if d == "" {
+		return request{}, errNoDir
+	}
+	scope, _, ok := splitName(name)
+	if !ok || !filepath.IsLocal(name) {
+		// It is not repeated: it may be the identity, by mistake.
+		return request{}, fmt.Errorf("flocklock: the name is not that of a lock, a scope and 16 hex digits: %w", fs.ErrInvalid)
+	}
+	return newRequest(d, scope, "", name, opts)
+}
+
+func newRequest(d Dir, scope, identity, name string, opts []Option) (r request, err error) {
+	r = request{dir: d, scope: scope, identity: identity, name: name, options: newOptions(opts)}
+	if !filepath.IsAbs(string(d)) { // the working directory may change
+		abs, err := filepath.Abs(string(d))
+		if err != nil {
+			return r, err
+		}
+		r.dir = Dir(abs)
+	}
+	if profile := r.options.profile; profile != "" && !isProfile(profile) {
+		// It is not repeated: it may be the identity, by mistake.
+		return r, fmt.Errorf("flocklock: the profile is not [a-z0-9][a-z0-9_-]{0,63}: %w", fs.ErrInvalid)
+	}
+	if r.metadata, err = encodeMetadata(r.options.metadata); err != nil {
+		return r, fmt.Errorf("flocklock: metadata: %w: %w", fs.ErrInvalid, err)
+	}
+	const surelyFit = 8 << 10                                    // with the longest command line
+	if len(r.metadata)+6*len(r.options.hermesHome) < surelyFit { // an escape has six characters
+		return r, nil
+	}
+	if _, text := r.newRecord(); len(text) > maxRecord {
+		return r, fmt.Errorf("flocklock: metadata: the record would have %d bytes, more than %d: %w", len(text), maxRecord, fs.ErrInvalid)
+	}
+	return r, nil
+}
+
+// acquire takes the lock in one attempt.
+func (r *request) acquire() (*Lock, error) {
+	file, info, err := r.dir.lock(r.name, (*flock.Flock).TryLock)
 	if errors.Is(err, errWouldBlock) {
-		return nil, &HeldError{scope, d.holder(name, o)}
+		return nil, &HeldError{r.scope, r.dir.holder(r.name, r.options)}
 	}
 	if err != nil {
 		return nil, err
 	}
+	return r.hold(file, info)
+}
+
+// hold makes a Lock of the kernel's lock on a file, or gives that back.
+func (r *request) hold(file *flock.Flock, info fs.FileInfo) (_ *Lock, err error) {
+	record, text := r.newRecord() // now, and not before a wait
 	l := &Lock{
-		scope: scope, name: name, path: file.Path(), recordPath: strings.TrimSuffix(file.Path(), lockSuffix) + recordSuffix,
-		options: o, info: info, file: file, record: record, text: text,
+		scope: r.scope, name: r.name, path: file.Path(), recordPath: r.dir.path(r.name, recordSuffix),
+		options: r.options, info: info, file: file, record: record, text: text,
 	}
 	held.add(l) // before the claim, which may take a while
 	claimed := false
@@ -327,30 +394,37 @@ func (d Dir) acquire(scope, identity, name string, o *options) (_ *Lock, err err
 		return nil, err
 	}
 	claimed = true
+	l.tell(slog.LevelDebug, EventAcquired, "took a lock")
 	return l, nil
 }
 
+// tell tells the logger of a lock that was taken, which nobody would give back
+// if the logger did not return.
+func (l *Lock) tell(level slog.Level, event, message string, attrs ...any) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.Release()
+		}
+	}()
+	l.options.event(level, event, message, append([]any{"scope", l.scope, "path", l.path}, attrs...)...)
+	returned = true
+}
+
 // newRecord makes the record of an acquisition.
-func newRecord(scope, identity, name string, o *options) (Record, []byte, error) {
-	if o.profile != "" && !isProfile(o.profile) {
-		return Record{}, nil, fmt.Errorf("flocklock: profile %q is not [a-z0-9][a-z0-9_-]{0,63}: %w", o.profile, fs.ErrInvalid)
-	}
-	me, now := self(), time.Now().UTC().Truncate(time.Microsecond)
+func (req *request) newRecord() (Record, []byte) {
+	o, me, now := req.options, self(), time.Now().UTC().Truncate(time.Microsecond)
 	r := Record{
-		PID: me.pid, Kind: kindGateway, Argv: withoutSecret(me.argv, identity), StartTime: me.start,
-		Scope: scope, IdentityHash: name[len(scope)+1:], Metadata: o.metadata, UpdatedAt: now,
+		PID: me.pid, Kind: kindGateway, Argv: withoutSecret(me.argv, req.identity), StartTime: me.start,
+		Scope: req.scope, IdentityHash: req.name[len(req.scope)+1:], Metadata: o.metadata, UpdatedAt: now,
 		HermesHome: o.hermesHome, Profile: o.profile,
 		Format: recordFormat, ID: rand.Text(), AcquiredAt: now,
 		Host: me.host, BootID: me.bootID, PIDNamespace: me.pidNS,
 	}
-	text, err := r.encode()
-	if err != nil {
-		return r, nil, fmt.Errorf("flocklock: metadata: %w: %w", fs.ErrInvalid, err)
+	if o.takenOverFrom != 0 {
+		r.TakenOverFrom, r.TakenOverAt = o.takenOverFrom, now
 	}
-	if len(text) > maxRecord {
-		return r, nil, fmt.Errorf("flocklock: metadata: the record would have %d bytes, more than %d: %w", len(text), maxRecord, fs.ErrInvalid)
-	}
-	return r, text, nil
+	return r, r.encode(req.metadata)
 }
 
 // claim puts the record at its path. It fails where a gateway that does not
@@ -371,13 +445,13 @@ func (l *Lock) claim() error {
 		return err
 	case err != nil:
 		l.placed, l.recordErr = nil, err
-		l.options.log().Warn("flocklock: the lock is held, but nobody can see by whom",
+		l.options.event(slog.LevelWarn, EventRecord, "the lock is held, but nobody can see by whom",
 			"scope", l.scope, "path", l.recordPath, "err", err)
 		return nil
 	}
 	l.placed, l.recordErr = placed, nil
 	if last.reason != "" {
-		l.options.log().Info("flocklock: replaced what was left at the record's path",
+		l.options.event(slog.LevelInfo, EventRecord, "replaced what was left at the record's path",
 			"scope", l.scope, "path", l.recordPath, "reason", last.reason)
 	}
 	return nil
@@ -401,6 +475,9 @@ func (l *Lock) Release() error {
 		return errors.Join(err, recordErr)
 	}
 	l.released = true
+	if l.watch != nil {
+		l.watch.Stop()
+	}
 	held.remove(l)
 	return recordErr
 }
@@ -411,18 +488,20 @@ func (l *Lock) isReleased() bool {
 	return l.released
 }
 
+// unlockAttempts bounds how often the system is asked to unlock. Where it refuses
+// once, as a file server may, and no Lock was made, nobody else would ask again.
+const unlockAttempts = 8
+
 // unlock unlocks and closes. Close alone would leave the lock held for as long
 // as a child between fork and exec shares the descriptor.
 func unlock(file *flock.Flock) error {
-	for {
-		err := file.Unlock()
-		if err == nil {
+	var err error
+	for range unlockAttempts {
+		if err = file.Unlock(); err == nil {
 			return nil
 		}
-		if !interrupted(err) {
-			return &fs.PathError{Op: "unlock", Path: file.Path(), Err: err}
-		}
 	}
+	return &fs.PathError{Op: "unlock", Path: file.Path(), Err: err}
 }
 
 // Check says whether the lock is still what it was when it was taken.
@@ -504,14 +583,15 @@ func (d Dir) path(name, suffix string) string { return filepath.Join(string(d), 
 // replaced it, or removed its directory, meanwhile.
 const lockAttempts = 1000
 
-// lock takes the kernel lock of a name. errWouldBlock means that somebody has
-// it. On success the path names the file that is locked.
-func (d Dir) lock(name string) (*flock.Flock, fs.FileInfo, error) {
+// lock takes the kernel lock of a name by one of gofrs's functions.
+// errWouldBlock means that somebody has it. On success the path names the file
+// that is locked.
+func (d Dir) lock(name string, take func(*flock.Flock) (bool, error)) (*flock.Flock, fs.FileInfo, error) {
 	path := d.path(name, lockSuffix)
 	for range lockAttempts {
 		var file *flock.Flock
 		err := whileInUse(func() (err error) {
-			file, err = lockOpened(path)
+			file, err = lockOpened(path, take)
 			return err
 		})
 		if errors.Is(err, fs.ErrNotExist) {
@@ -562,9 +642,10 @@ func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
 }
 
 // shareLockFile makes a lock file of root's one that its directory's user can
-// lock. Where that fails, the user is told by whose file.
+// lock. Where that fails, the user is told by whose file. A file with another
+// name may be a private one of root's that somebody linked here.
 func shareLockFile(path string, info fs.FileInfo) {
-	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 || !ownedByUs(info) {
+	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 || !ownedByUs(info) || !hasOneName(info) {
 		return
 	}
 	if file, err := lockedFile(path, info); err == nil {
@@ -582,13 +663,13 @@ func notLockFile(path string, mode fs.FileMode) error {
 // Flock needs no more than an open file. What stops a way may not stop the
 // next: a sticky directory under fs.protected_regular refuses O_CREAT of
 // another user's file, which root's leftover may be.
-func lockOpened(path string) (*flock.Flock, error) {
+func lockOpened(path string, take func(*flock.Flock) (bool, error)) (*flock.Flock, error) {
 	var refused error
 	for _, flags := range []int{os.O_RDWR | os.O_CREATE, os.O_RDWR, os.O_RDONLY} {
 		// Whoever may look into the directory may lock: a file of root's must
 		// not block the user whose directory it is.
 		file := flock.New(path, flock.SetFlag(flags|safeOpen), flock.SetPermissions(0o644))
-		err := kernelLock(file, file.TryLock)
+		err := kernelLock(file, take)
 		if err == nil || errors.Is(err, errWouldBlock) {
 			return file, err
 		}
@@ -608,10 +689,10 @@ func lockOpened(path string) (*flock.Flock, error) {
 	return nil, refused
 }
 
-// kernelLock calls one of gofrs's Try functions and says what its answer means.
-func kernelLock(file *flock.Flock, try func() (bool, error)) error {
+// kernelLock calls one of gofrs's functions and says what its answer means.
+func kernelLock(file *flock.Flock, take func(*flock.Flock) (bool, error)) error {
 	for {
-		locked, err := try()
+		locked, err := take(file)
 		var opening *fs.PathError
 		switch {
 		case locked:
@@ -637,7 +718,7 @@ func kernelLock(file *flock.Flock, try func() (bool, error)) error {
 func (d Dir) probe(name string) (done func() error, err error) {
 	path := d.path(name, lockSuffix)
 	file := flock.New(path, flock.SetFlag(os.O_RDONLY|safeOpen))
-	err = kernelLock(file, file.TryRLock)
+	err = kernelLock(file, (*flock.Flock).TryRLock)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return func() error { return nil }, d.mayBeMissing()
@@ -726,9 +807,12 @@ type Status struct {
 	Record       *Record // what stands at the record's path; nil: none
 
 	// Leftover says that the lock is free and that something was left at the
-	// record's path, for the reason in Left. The next acquire replaces it.
+	// record's path, for the reason in Left. The next acquire replaces it, unless
+	// it is a directory.
 	Leftover bool
 	Left     string
+
+	immovable bool // a directory
 }
 
 // String says the status in a sentence.
@@ -736,6 +820,8 @@ func (s Status) String() string {
 	switch {
 	case s.State == Held:
 		return s.Scope + " is " + s.Holder.String()
+	case s.Leftover && s.immovable:
+		return s.Scope + " is free, but nobody can see who takes it: at the record's path stands " + s.Left + ". Find out who made it, and move it away."
 	case s.Leftover:
 		return s.Scope + " is free. What stands at the record's path was left there (" + s.Left + "); the next acquire replaces it."
 	default:
@@ -793,7 +879,7 @@ func (d Dir) look(name string, o *options) (s Status, unfinished bool, err error
 	if v.live {
 		s.State, s.Holder = Held, v.holder(found.record)
 	} else {
-		s.Leftover, s.Left = true, v.reason
+		s.Leftover, s.Left, s.immovable = true, v.reason, found.info.IsDir()
 	}
 	return s, v.unfinished, done()
 }

@@ -7,6 +7,7 @@ package flocklock_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +16,13 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,6 +61,58 @@ var workers = map[string]func(args []string){
 		waitForParent()
 	},
 
+	// answer says that it is there whenever it is asked.
+	"answer": func([]string) {
+		fmt.Println("ready")
+		for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+			fmt.Println("here")
+		}
+	},
+
+	// try tries once to take a lock, from one thread, and stays.
+	"try": func(args []string) {
+		runtime.LockOSThread() // strace counts the calls of each thread
+		_, err := flocklock.Dir(args[0]).TryAcquire(args[1], args[2])
+		fmt.Println(describe(err))
+		waitForParent()
+	},
+
+	// deaf-answer is answer that does not heed a request to end.
+	"deaf-answer": func([]string) {
+		signal.Ignore(endRequests...)
+		fmt.Println("ready")
+		for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+			fmt.Println("here")
+		}
+	},
+
+	// deaf takes a lock and does not heed a request to end.
+	"deaf": func(args []string) {
+		signal.Ignore(endRequests...)
+		keep(flocklock.Dir(args[0]).TryAcquire(args[1], args[2]))
+	},
+
+	// polite takes a lock and gives it back when it is asked to end.
+	"polite": func(args []string) {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, endRequests...)
+		l, err := flocklock.Dir(args[0]).TryAcquire(args[1], args[2])
+		if err != nil {
+			fmt.Println(describe(err))
+			return
+		}
+		fmt.Println("held")
+		<-asked
+		fmt.Println("draining")
+		fmt.Println("released", l.Release())
+	},
+
+	// take-over takes a lock over.
+	"take-over": func(args []string) {
+		signal.Ignore(endRequests...)
+		keep(flocklock.Dir(args[0]).TakeOver(context.Background(), args[1], args[2], flocklock.TakeOverOptions{Grace: time.Millisecond}))
+	},
+
 	// hold takes a lock, tells how that went, and gives it back at the end.
 	"hold": func(args []string) {
 		l, err := flocklock.Dir(args[0]).TryAcquire(args[1], args[2])
@@ -68,6 +123,75 @@ var workers = map[string]func(args []string){
 		fmt.Println("held")
 		waitForParent()
 		fmt.Println("released", l.Release())
+	},
+
+	// wait waits for a lock, and tells when it does and when it has got it.
+	"wait": func(args []string) {
+		dir := flocklock.Dir(args[0])
+		if _, err := dir.TryAcquire(args[1], args[2]); err == nil {
+			fmt.Println("it is free")
+			return
+		}
+		go func() { // ends with the process
+			for {
+				if _, parked := flocklock.Waiting(dir, name); parked {
+					fmt.Println("waiting")
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		l, err := dir.Acquire(context.Background(), args[1], args[2])
+		if err != nil {
+			fmt.Println(describe(err))
+			return
+		}
+		fmt.Println("held")
+		waitForParent()
+		fmt.Println("released", l.Release())
+	},
+
+	// wait-for-gateway waits for an old gateway, and tells when it knows which.
+	"wait-for-gateway": func(args []string) {
+		l, err := flocklock.Dir(args[0]).Acquire(context.Background(), args[1], args[2],
+			flocklock.OnWait(func(flocklock.Wait) { fmt.Println("waiting") }))
+		keep(l, err)
+	},
+
+	// check takes a lock and checks it whenever it is told to.
+	"check": func(args []string) {
+		l, err := flocklock.Dir(args[0]).TryAcquire(args[1], args[2])
+		if err != nil {
+			fmt.Println(describe(err))
+			return
+		}
+		fmt.Println("held")
+		for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+			fmt.Println(describe(l.Check()))
+		}
+		l.Release()
+	},
+
+	// give-up waits for a lock until a context ends.
+	"give-up": func(args []string) {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		l, err := flocklock.Dir(args[0]).Acquire(ctx, args[1], args[2])
+		fmt.Println("gave up", l == nil && errors.Is(err, context.DeadlineExceeded), err)
+		waitForParent()
+	},
+
+	// hold-many takes so many locks.
+	"hold-many": func(args []string) {
+		n, _ := strconv.Atoi(args[1])
+		for i := range n {
+			if _, err := flocklock.Dir(args[0]).TryAcquire(scope, strconv.Itoa(i)); err != nil {
+				fmt.Println(describe(err))
+				return
+			}
+		}
+		fmt.Println("held")
+		waitForParent()
 	},
 
 	// contend tries, whenever it is told to, for the lock of a directory; see
@@ -122,8 +246,27 @@ var workers = map[string]func(args []string){
 		fmt.Println(describe(err))
 	},
 
+	// ephemeral ends at once: its PID is soon another's.
+	"ephemeral": func([]string) {},
+
 	"old":    oldGateway,
 	"stress": stressWorker,
+}
+
+// endRequests are the signals that ask a process to end.
+var endRequests = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// keep keeps a lock, answering, until standard input ends.
+func keep(l *flocklock.Lock, err error) {
+	if err != nil {
+		fmt.Println(describe(err))
+		return
+	}
+	fmt.Println("held")
+	for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+		fmt.Println("here")
+	}
+	fmt.Println("released", l.Release())
 }
 
 func waitForParent() { io.Copy(io.Discard, os.Stdin) }
@@ -182,9 +325,24 @@ type proc struct {
 	done  bool
 }
 
-// spawn starts a worker; change may alter how.
+// spawn starts a worker; change may alter how. It tries a few times: under Wine a
+// process sometimes does not come to life, which says nothing about a lock.
 func spawn(t *testing.T, mode string, args []string, change ...func(*exec.Cmd)) *proc {
 	t.Helper()
+	for tries := 1; ; tries++ {
+		p, err := start(t, mode, args, change...)
+		if err == nil {
+			return p
+		}
+		if tries == 5 {
+			t.Fatal(err)
+		}
+		t.Logf("a worker did not start, tried again: %v", err)
+	}
+}
+
+// start makes one try.
+func start(t *testing.T, mode string, args []string, change ...func(*exec.Cmd)) (*proc, error) {
 	cmd := exec.Command(executable(), args...)
 	// The race detector would let every worker sleep for a second at its end.
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", workerEnv+"="+mode)
@@ -194,14 +352,14 @@ func spawn(t *testing.T, mode string, args []string, change ...func(*exec.Cmd)) 
 	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	p := &proc{t: t, cmd: cmd, stdin: stdin, lines: make(chan string, 16)}
 	go func() { // ends with the worker, which closes its output
@@ -211,7 +369,7 @@ func spawn(t *testing.T, mode string, args []string, change ...func(*exec.Cmd)) 
 		}
 	}()
 	t.Cleanup(p.kill)
-	return p
+	return p, nil
 }
 
 // as makes a worker's command line begin with words of our choice.
@@ -323,6 +481,11 @@ var drop = new(int)
 
 func putLegacy(t *testing.T, dir flocklock.Dir, pid int, changes legacy) {
 	t.Helper()
+	put(t, dir, legacyText(t, pid, changes))
+}
+
+func legacyText(t *testing.T, pid int, changes legacy) string {
+	t.Helper()
 	record := legacy{
 		"pid": pid, "kind": "hermes-gateway", "argv": []string{"hermes", "gateway", "run"}, "start_time": nil,
 		"scope": scope, "identity_hash": name[len(scope)+1:], "metadata": legacy{"platform": "telegram"},
@@ -337,7 +500,7 @@ func putLegacy(t *testing.T, dir flocklock.Dir, pid int, changes legacy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, string(text))
+	return string(text)
 }
 
 // isoNow is a time as an old gateway writes it.

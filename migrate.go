@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // verdict is what was found about a record, with the reason in words.
@@ -196,7 +198,7 @@ func judgeProcess(c *content, f facts, looksLikeGateway func([]string) bool) ver
 		if looksLikeGateway(argv) {
 			return live("PID %d runs a gateway's command line", r.PID)
 		}
-		return stale("PID %d is no gateway: it runs %s", r.PID, printable(strings.Join(withoutFlags(argv), " ")))
+		return stale("PID %d is no gateway: it runs %s", r.PID, printable(strings.Join(withoutIdentity(withoutFlags(argv), c.hash), " ")))
 	}
 	if looksLikeGateway(c.argv) {
 		return live("PID %d lives, its command line cannot be read, and the record's is a gateway's", r.PID)
@@ -346,12 +348,17 @@ func (d Dir) migrateFile(file string, o MigrateOptions) (m Migrated, err error) 
 	path := filepath.Join(string(d), file)
 	switch kind {
 	case record:
-		return migrateRecord(path, name, m, o)
+		m, err = migrateRecord(path, name, m, o)
 	case oldLeftover:
-		return migrateOldLeftover(path, m, o)
+		m, err = migrateOldLeftover(path, m, o)
 	default:
-		return migrateOwnLeftover(path, d.path(name, recordSuffix), m, o)
+		m, err = migrateOwnLeftover(path, d.path(name, recordSuffix), m, o)
 	}
+	var owned *ownedError
+	if errors.As(err, &owned) {
+		m.Action, m.Reason, err = Kept, owned.Error(), nil
+	}
+	return m, err
 }
 
 // lockToMigrate takes the kernel lock of a name, as a starter would. A dry run
@@ -360,7 +367,7 @@ func (d Dir) lockToMigrate(name string, dryRun bool) (done func() error, err err
 	if dryRun {
 		return d.probe(name)
 	}
-	file, _, err := d.lock(name)
+	file, _, err := d.lock(name, (*flock.Flock).TryLock)
 	if err != nil {
 		return nil, err
 	}
@@ -444,17 +451,16 @@ const wasInterrupted = "left over by a process that was interrupted"
 func migrateOwnLeftover(side, path string, m Migrated, o MigrateOptions) (Migrated, error) {
 	m.Action, m.Reason = Removed, wasInterrupted
 	if left, err := readContent(side); err == nil && left.info != nil && left.living(o.judge) {
-		m.Action, m.Reason = Kept, "a living gateway's record, which belongs back at its path"
+		m.Action, m.Reason = Kept, "a living gateway's record, which belongs at its path"
 	}
 	if o.DryRun {
 		return m, nil
 	}
-	_, err := makeWay(side, path, o.judge)
-	return m, err
+	return m, makeWay(side, path, o.judge)
 }
 
 func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, error) {
-	found, v, err := readFinished(path, o)
+	found, v, err := readFinished(path, o.judge)
 	switch {
 	case err != nil:
 		return m, err
@@ -470,6 +476,9 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 	case v.live && v.start == nil:
 		m.Reason = v.reason + "; its start time cannot be known"
 		return m, nil
+	case v.live && !belongsTo(found.info, found.record.PID):
+		m.Reason = v.reason + "; another user wrote the record, so that it is not made ours"
+		return m, nil
 	case v.live:
 		m.Action, m.Reason = Converted, v.reason
 		if o.DryRun {
@@ -484,30 +493,12 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 	return removeJudged(path, name, found, m, o.judge)
 }
 
-// readFinished reads a record and judges it; what is no record gets a while to
-// become one.
-func readFinished(path string, o MigrateOptions) (*content, verdict, error) {
-	for end := time.Now().Add(writerPatience); ; time.Sleep(lookAgain) {
-		found, err := readContent(path)
-		if err != nil || found.info == nil {
-			return found, verdict{}, err
-		}
-		v := o.judge(found)
-		if !v.unfinished || time.Now().After(end) {
-			return found, v, nil
-		}
-	}
-}
-
 // removeJudged removes what was judged and nothing else: an old gateway may
 // have put its record there a moment ago. A record of ours takes its place
 // first, so that the path is never free for two to take.
 func removeJudged(path, name string, judged *content, m Migrated, judge func(*content) verdict) (Migrated, error) {
 	scope, _, _ := splitName(name)
-	record, text, err := newRecord(scope, "", name, &options{})
-	if err != nil {
-		return m, err
-	}
+	record, text := (&request{scope: scope, name: name, options: &options{}, metadata: []byte("{}")}).newRecord()
 	tmp := sidePath(path, ".tmp")
 	info, err := writeBeside(tmp, path, text, judge)
 	if err != nil {
@@ -596,7 +587,7 @@ func converted(name string, judged *content, start int64) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(Record{
-		PID: judged.record.PID, Kind: kindGateway, Argv: withoutFlags(argv),
+		PID: judged.record.PID, Kind: kindGateway, Argv: withoutIdentity(withoutFlags(argv), hash),
 		StartTime: &start, Scope: scope, IdentityHash: hash, UpdatedAt: judged.info.ModTime(),
 	})
 }

@@ -363,10 +363,30 @@ func TestRow42Leftovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	migrate(flocklock.Removed, young)
+	if err := os.WriteFile(filepath.Join(string(dir), own[0]), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, dir)
+	dry, err := dir.Migrate(flocklock.MigrateOptions{DryRun: true})
+	if err != nil || !slices.Equal(files(t, dir), before) {
+		t.Errorf("a dry run left %q, %v", files(t, dir), err)
+	}
+	migrate(flocklock.Removed, append(young, own[0]))
 	if got := files(t, dir); len(got) != len(others)+1 {
 		t.Errorf("left behind: %v", got)
 	}
+	for _, m := range dry {
+		if removed := !slices.Contains(files(t, dir), m.Name); removed != (m.Action == flocklock.Removed) {
+			t.Errorf("a dry run said %+v", m)
+		}
+	}
+
+	// What no gateway made is not removed.
+	odd := filepath.Join(string(dir), young[0])
+	if err := errors.Join(os.Mkdir(odd, 0o700), os.Chtimes(odd, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	migrate(flocklock.Kept, young[:1])
 }
 
 // The directory as old gateways left it, in one go.

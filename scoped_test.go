@@ -5,6 +5,7 @@ package flocklock_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -57,7 +58,63 @@ func TestRow07Reentrant(t *testing.T) {
 	mustSettle(t, dir)
 }
 
-func TestScopedRefused(t *testing.T) {
+// 08: the caller's connect fails and the lock is not given back. The same process
+// gets it again, and what releases all frees it.
+func TestRow08FailedConnect(t *testing.T) {
+	dir := useDir(t)
+	for range 3 { // attempts to connect
+		if acquired, _, err := flocklock.AcquireScopedLock(scope, secret, nil); !acquired || err != nil {
+			t.Fatal(acquired, err)
+		}
+	}
+	mustBeRefusedElsewhere(t, dir)
+	if n, err := flocklock.ReleaseAllScopedLocks(); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	holder(t, dir).finish()
+}
+
+// 24: two adapters of one process share a lock; one releases, the other has it.
+func TestRow24TwoAdapters(t *testing.T) {
+	dir := useDir(t)
+	for range 2 {
+		if acquired, _, err := flocklock.AcquireScopedLock(scope, secret, nil); !acquired || err != nil {
+			t.Fatal(acquired, err)
+		}
+	}
+	if err := flocklock.ReleaseScopedLock(scope, secret); err != nil {
+		t.Fatal(err)
+	}
+	mustBeRefusedElsewhere(t, dir)
+	if err := flocklock.ReleaseScopedLock(scope, secret); err != nil {
+		t.Fatal(err)
+	}
+	holder(t, dir).finish()
+}
+
+func mustBeRefusedElsewhere(t *testing.T, dir flocklock.Dir) {
+	t.Helper()
+	spawn(t, "hold", []string{string(dir), scope, secret}).expect("refused verified")
+}
+
+// 38: a refusal is not final: the same call succeeds when the holder has ended.
+func TestRow38TryAgain(t *testing.T) {
+	dir := useDir(t)
+	p := holder(t, dir)
+	for _, again := range []bool{false, true} {
+		acquired, _, err := flocklock.AcquireScopedLock(scope, secret, nil)
+		if acquired != again || err != nil {
+			t.Fatal(acquired, err)
+		}
+		p.kill()
+	}
+	if err := flocklock.ReleaseScopedLock(scope, secret); err != nil {
+		t.Error(err)
+	}
+}
+
+// 27: a refusal is a false, which no condition takes for true.
+func TestRow27Refused(t *testing.T) {
 	dir := useDir(t)
 	holder := spawn(t, "hold", []string{string(dir), scope, secret})
 	holder.expect("held")
@@ -192,12 +249,28 @@ func TestRow26DefaultDir(t *testing.T) {
 			t.Errorf("%s: created %s", what, got)
 		}
 	}
-	os.Unsetenv("XDG_STATE_HOME")
-	os.Unsetenv("HOME")
-	os.Unsetenv("USERPROFILE")
-	if got, err := flocklock.DefaultDir(); err == nil && !filepath.IsAbs(string(got)) {
-		t.Errorf("without HOME: %q, %v", got, err)
+	for _, variable := range []string{"HERMES_GATEWAY_LOCK_DIR", "XDG_STATE_HOME", "HOME", "USERPROFILE"} {
+		os.Unsetenv(variable)
 	}
+	switch got, err := flocklock.DefaultDir(); {
+	case err != nil && !strings.Contains(err.Error(), "set HERMES_GATEWAY_LOCK_DIR"):
+		t.Errorf("without HOME: %v", err)
+	case err == nil && !filepath.IsAbs(string(got)):
+		t.Errorf("without HOME: %q", got)
+	case runtime.GOOS == "linux" && string(got) != underHomeOf(t, os.Getuid()):
+		t.Errorf("without HOME: %q, want %q", got, underHomeOf(t, os.Getuid()))
+	}
+}
+
+// underHomeOf is the default directory of a user by passwd(5), "" where that does
+// not know the user.
+func underHomeOf(t *testing.T, uid int) string {
+	for line := range strings.Lines(readFile(t, "/etc/passwd")) {
+		if fields := strings.Split(line, ":"); len(fields) == 7 && fields[2] == fmt.Sprint(uid) {
+			return filepath.Join(fields[5], ".local", "state", "hermes", "gateway-locks")
+		}
+	}
+	return ""
 }
 
 func TestInUse(t *testing.T) {

@@ -1,0 +1,3 @@
+package flocklock
+
+var ParseLsof = parseLsof
