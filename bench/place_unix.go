@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package bench_test
+package main
 
 import "golang.org/x/sys/unix"
 

@@ -1,0 +1,15 @@
+//go:build !unix || aix || (solaris && !illumos)
+
+package main
+
+import "context"
+
+const errNoFlock = unmeasured("this system has no flock(2)")
+
+func newBare(_, _ string, _ []byte) (func() error, error) { return nil, errNoFlock }
+
+func blockInFlock(context.Context, string) (release func() error, err error) { return nil, errNoFlock }
+
+func blockInFlockAndRecord(context.Context, string) (release func() error, err error) {
+	return nil, errNoFlock
+}
