@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/flocklock/flocklock"
-	"github.com/shirou/gopsutil/v3/process"
 	"github.com/spf13/cobra"
 )
 
@@ -38,10 +37,12 @@ func newDemo() *cobra.Command {
 		Long: `demo tells with real processes how the lock is taken, refused, freed by a kill
 and taken again, and how a lock file of an old gateway stops blocking. It checks
 each step and cleans up after itself.`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.OutOrStdout(), parent) },
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.OutOrStdout(), parent) },
 	}
 	cmd.Flags().StringVar(&parent, "dir", "", "the `directory` below which the demo makes its own (default the system's for temporary files)")
+	complete(cmd, "dir", proposeDirs)
 	return cmd
 }
 
@@ -187,9 +188,9 @@ func (d *demo) leavesOldFile() (string, error) {
 }
 
 func (d *demo) misleads() (string, error) {
-	alive, err := process.PidExists(int32(d.bystander.pid()))
-	if err == nil && !alive {
-		err = fmt.Errorf("process %d should live", d.bystander.pid())
+	_, err := fmt.Fprintln(d.bystander.stdin, "are you there?")
+	if err == nil {
+		_, err = d.bystander.hear()
 	}
 	return fmt.Sprintf("PID %d is alive, so who trusts the PID waits for ever; it was given to another process", d.bystander.pid()), err
 }
@@ -249,7 +250,7 @@ func (d *demo) startGateway() (*worker, string, error) {
 // A worker is a process of the story. It ends when its standard input does.
 type worker struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	lines *bufio.Reader
 }
 
@@ -333,14 +334,18 @@ func newDemoGateway() *cobra.Command {
 	return cmd
 }
 
-// newDemoBystander is a process that has nothing to do with locks.
+// newDemoBystander is a process that has nothing to do with locks. It says that
+// it is there, and again whenever it is asked.
 func newDemoBystander() *cobra.Command {
 	return &cobra.Command{
 		Use: "demo-bystander", Hidden: true, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fmt.Fprintln(cmd.OutOrStdout(), "here")
-			_, err := io.Copy(io.Discard, cmd.InOrStdin())
-			return err
+			questions := bufio.NewScanner(cmd.InOrStdin())
+			for questions.Scan() {
+				fmt.Fprintln(cmd.OutOrStdout(), "here")
+			}
+			return questions.Err()
 		},
 	}
 }

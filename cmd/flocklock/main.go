@@ -33,13 +33,20 @@ the token of a bot, and says who holds it. The kernel drops the lock when its
 holder ends, however it ends.
 
 Exit codes:
-  0      done; of status: the lock is free; of run: COMMAND's own code
-  1      a step of the demo failed, or a file could not be migrated
-  64     the command line is wrong
-  66     the directory, the lock file or the identity file cannot be opened
-  69     COMMAND cannot be started
-  75     the lock is held: try again later
-  128+n  signal n ended COMMAND, or flocklock before COMMAND was started`
+
+` + exitCodes
+
+// exitCodes is in the README too. It is indented as Markdown has it, of which
+// the man page is made.
+const exitCodes = `    0      done; of status: the lock is free; of run: COMMAND's own code
+    1      a step of the demo failed; a file could not be looked at, migrated or
+           written; of doctor: a problem is left
+    64     the command line is wrong
+    66     the directory, the lock file or the identity file cannot be opened
+    69     COMMAND cannot be started
+    75     the lock is held, or its holder could not be ended: try again later
+    128+n  signal n ended COMMAND, or flocklock before COMMAND was started, or ls
+           --watch`
 
 func main() { os.Exit(execute(os.Args[1:])) }
 
@@ -50,6 +57,9 @@ func execute(args []string) int {
 	})))
 	root := newRoot()
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		muteErrors()
+	}
 	return conclude(root.Execute(), os.Stderr)
 }
 
@@ -71,9 +81,9 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(newDemo(), newDemoGateway(), newDemoBystander(), newRun(), newStatus(), newMigrate())
+	root.AddCommand(newDemo(), newDemoGateway(), newDemoBystander(), newRun(), newStatus(), newLs(), newMigrate(), newDoctor(), newDoctorProber(), newUnlock(), newDocs())
+	addCompletion(root)
 	return root
 }
 
@@ -82,7 +92,26 @@ func version() string {
 	if !ok {
 		return "(unknown)"
 	}
-	return cmp.Or(info.Main.Version, "(devel)")
+	return versionOf(info)
+}
+
+// versionOf is the module's version, and the revision that it was built from
+// where that is known.
+func versionOf(info *debug.BuildInfo) string {
+	version := cmp.Or(info.Main.Version, "(devel)")
+	settings := make(map[string]string)
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	revision := settings["vcs.revision"]
+	switch {
+	case revision == "":
+		return version
+	case settings["vcs.modified"] == "true":
+		return version + ", revision " + revision + " with changes"
+	default:
+		return version + ", revision " + revision
+	}
 }
 
 // An exitError is an error with the exit code that it stands for. Where err is
@@ -121,9 +150,14 @@ func conclude(err error, stderr io.Writer) int {
 // a wait the holder is told, not the clock.
 func libraryError(err error) error {
 	var held *flocklock.HeldError
+	var exit *exitError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &exit):
+		return err
+	case errors.Is(err, flocklock.ErrNotTakenOver):
+		return &exitError{exitHeld, err}
 	case errors.As(err, &held):
 		return &exitError{exitHeld, held}
 	case errors.Is(err, fs.ErrInvalid):
@@ -178,6 +212,7 @@ func dashed(name string) string {
 func bindDir(cmd *cobra.Command) {
 	cmd.Flags().String("dir", "", "the lock `directory` (default $HERMES_GATEWAY_LOCK_DIR, else "+
 		"hermes/gateway-locks below $XDG_STATE_HOME, else below ~/.local/state)")
+	complete(cmd, "dir", proposeDirs)
 }
 
 // lockDir is the directory that --dir names. An empty name is the library's to
@@ -195,19 +230,29 @@ func lockDir(cmd *cobra.Command) (flocklock.Dir, error) {
 
 const maxIdentity = 64 << 10
 
+// bindLock adds the flags that name a lock, which must be given.
 func bindLock(cmd *cobra.Command) {
+	bindTarget(cmd)
+	cmd.MarkFlagsOneRequired(identityFlags...)
+	if err := cmd.MarkFlagRequired("scope"); err != nil {
+		panic(err)
+	}
+}
+
+var identityFlags = []string{"identity-env", "identity-file", "identity"}
+
+// bindTarget adds the flags that name a lock.
+func bindTarget(cmd *cobra.Command) {
 	bindDir(cmd)
 	flags := cmd.Flags()
 	flags.String("scope", "", "the `kind` of resource, such as telegram-bot-token")
 	flags.String("identity-env", "", "the environment variable that holds the identity, by its `name`")
 	flags.String("identity-file", "", "the `file` that holds the identity; one newline at its end does not count")
 	flags.String("identity", "", "the identity itself, as `value`, which other users may see in the list of processes")
-	identity := []string{"identity-env", "identity-file", "identity"}
-	cmd.MarkFlagsOneRequired(identity...)
-	cmd.MarkFlagsMutuallyExclusive(identity...)
-	if err := cmd.MarkFlagRequired("scope"); err != nil {
-		panic(err)
-	}
+	complete(cmd, "scope", proposeScopes)
+	complete(cmd, "identity-env", proposeVariables)
+	complete(cmd, "identity", cobra.NoFileCompletions)
+	cmd.MarkFlagsMutuallyExclusive(identityFlags...)
 }
 
 // A target is the lock that the flags name.
@@ -251,6 +296,7 @@ func identityFile(path string) (string, error) {
 		}
 		return "", &exitError{exitNoInput, fmt.Errorf("the file that --identity-file names cannot be read: %w", err)}
 	}
+	text = strings.TrimPrefix(text, "\uFEFF") // editors on Windows put one there
 	if line, found := strings.CutSuffix(text, "\r\n"); found {
 		return line, nil
 	}

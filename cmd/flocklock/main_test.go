@@ -16,20 +16,24 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	command "github.com/flocklock/flocklock/cmd/flocklock"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 const (
 	roleEnv     = "FLOCKLOCK_TEST_COMMAND"
 	sabotageEnv = "FLOCKLOCK_TEST_SABOTAGE"
+	hurryEnv    = "FLOCKLOCK_TEST_HURRY" // the doctor has no more time than elsewhere
 	scope       = "telegram-bot-token"
 	secret      = "123456:a-secret-token"
 
@@ -39,9 +43,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(hurryEnv) == "" {
+		command.GiveDoctor(hang)
+	}
 	switch {
 	case os.Getenv(roleEnv) == "":
-		os.Exit(m.Run())
+		// For the scripts the command is in PATH; there roleEnv is set too.
+		testscript.Main(m, map[string]func(){"flocklock": command.Main})
 	case len(os.Args) > 2 && os.Args[1] == "worker":
 		work(os.Args[2], os.Args[3:])
 	case len(os.Args) > 1 && os.Args[1] == os.Getenv(sabotageEnv):
@@ -68,6 +76,11 @@ var workers = map[string]func(args []string){
 		os.Exit(code)
 	},
 	"print": func(args []string) { fmt.Printf("%q\n", args) },
+	// deaf is echo that does not heed a request to end.
+	"deaf": func([]string) {
+		signal.Ignore(os.Interrupt, syscall.SIGTERM)
+		echo()
+	},
 	// leave ends and leaves a child behind.
 	"leave": func([]string) {
 		child := exec.Command(executable(), "worker", "echo")
@@ -293,7 +306,7 @@ func object(t *testing.T, line string, keys ...string) map[string]any {
 func status(t *testing.T, dir string) map[string]any {
 	t.Helper()
 	r := finish(t, flocklock(on(dir, "status", "--json")...))
-	got := object(t, r.stdout, "name", "scope", "identity_hash", "state", "standing", "leftover", "record", "message")
+	got := object(t, r.stdout, "name", "scope", "identity_hash", "state", "standing", "leftover", "record", "message", "holders", "holders_reason")
 	if want := map[any]int{"free": 0, "held": 75}[got["state"]]; r.code != want || r.stderr != "" {
 		t.Errorf("status: exit code %d, stderr %q with %s", r.code, r.stderr, r.stdout)
 	}
@@ -395,11 +408,12 @@ func TestRunWait(t *testing.T) {
 	dir := t.TempDir()
 	holder := hold(t, dir)
 	waiter := start(t, flocklock(running(dir, []string{"--wait", "1h"}, "echo")...))
-	waiting := waiter.expect("flocklock: " + scope + " is held by ")
-	if !strings.HasSuffix(waiting, " Waiting for up to 1h0m0s.") {
+	waiting := waiter.expect("flocklock: waiting for " + scope + ", held by ")
+	if want := fmt.Sprintf("(PID %d) since ", holder.cmd.Process.Pid); !strings.Contains(waiting, want) {
 		t.Errorf("waiter says %q", waiting)
 	}
 	holder.stdin.Close()
+	waiter.expect("flocklock: got the lock after ")
 	waiter.expect("pid ")
 	waiter.stdin.Close()
 	same(t, "exit code", waiter.wait(), 0)
@@ -412,10 +426,110 @@ func TestRunWaitInVain(t *testing.T) {
 	for _, wait := range []string{"1ns", "20ms"} {
 		r := finish(t, flocklock(running(dir, []string{"--wait", wait}, "echo")...))
 		same(t, "exit code", r.code, 75)
-		if strings.Contains(r.stderr, "context") || strings.Count(r.stderr, " is held by ") != 2 {
+		if strings.Contains(r.stderr, "context") || strings.Count(r.stderr, " is held by ") != 1 {
 			t.Errorf("stderr: %s", r.stderr)
 		}
 	}
+}
+
+func TestRunReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	holder := hold(t, dir)
+	next := start(t, flocklock(running(dir, []string{"--replace"}, "echo")...))
+	next.expect("level=WARN msg=\"flocklock: ending the holder of a lock to take it over\" event=ending")
+	next.expect("pid ")
+	if code := holder.wait(); code == 0 {
+		t.Error("the holder ended by itself")
+	}
+	want := fmt.Sprintf(`"taken_over_from":%d,`, holder.cmd.Process.Pid)
+	if got := expect(t, 75, on(dir, "status", "--json")...).stdout; !strings.Contains(got, want) {
+		t.Errorf("no %s in %s", want, got)
+	}
+
+	// Within a minute nobody takes over what was taken over.
+	refused := finish(t, flocklock(running(dir, []string{"--replace"}, "echo")...))
+	same(t, "exit code", refused.code, 75)
+	if !strings.Contains(refused.stderr, "two gateways that take over from each other") {
+		t.Errorf("stderr: %s", refused.stderr)
+	}
+	next.ping()
+	forced := start(t, flocklock(running(dir, []string{"--replace", "--force"}, "echo")...))
+	forced.expect("level=WARN ")
+	forced.expect("pid ")
+	forced.stdin.Close()
+	same(t, "exit code", forced.wait(), 0)
+}
+
+// 37: there is a command for what users did with rm.
+func TestRow37Unlock(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "locks")
+	unlock := func(code int, args ...string) result {
+		t.Helper()
+		return expect(t, code, append([]string{"unlock", "--dir", dir}, args...)...)
+	}
+	same(t, "all of nothing", unlock(0, "--all").stdout, "")
+	same(t, "what nobody ever held", unlock(0, name).stdout, name+" is free: there is no such lock.\n")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("unlock made the directory")
+	}
+	holder := hold(t, dir)
+	for _, args := range [][]string{{name}, {"--scope", scope, "--identity-env", "TOKEN"}} {
+		if got := unlock(75, args...).stderr; !strings.Contains(got, "is held by ") ||
+			!strings.HasSuffix(got, " To end it: flocklock unlock --dir "+dir+" --end-holder "+name+"\n") {
+			t.Errorf("%q: stderr: %s", args, got)
+		}
+	}
+	same(t, "all", unlock(0, "--all").stdout, "")
+	holder.ping()
+	want := name + " is free. The process that held it has ended.\n"
+	same(t, "end the holder", unlock(0, "--end-holder", name).stdout, want)
+	putLegacy(t, dir)
+	if got := unlock(0, "--all").stdout; !strings.HasPrefix(got, name+" is free. What stood at the record's path is removed: ") {
+		t.Errorf("stdout: %s", got)
+	}
+	same(t, "files", files(t, dir), []string{name + ".flock"})
+	for _, args := range [][]string{{}, {"--all", name}, {"--all", "--end-holder"}, {"x"}, {"../" + name}, {"--grace", "0s", name},
+		{"--scope", scope}, {name, "--scope", scope, "--identity", secret}} {
+		same(t, fmt.Sprint("exit code of ", args), finish(t, flocklock(append([]string{"unlock", "--dir", dir}, args...)...)).code, 64)
+	}
+}
+
+// 37: what cannot be removed does not keep the rest from it, and is told.
+func TestRow37UnlockInPart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const other = "irc-0123456789abcdef"
+	putLegacy(t, dir)
+	if err := os.MkdirAll(filepath.Join(dir, other+".flock"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := expect(t, 1, "unlock", "--dir", dir, "--all")
+	if !strings.HasPrefix(r.stdout, name+" is free. What stood") || !strings.Contains(r.stderr, other) {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Mkdir(filepath.Join(dir, name+".lock"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r = expect(t, 1, "unlock", "--dir", dir, name)
+	if r.stdout != "" || !strings.Contains(r.stderr, "a directory") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// 37: a lock may be named as ls shows it.
+func TestRow37UnlockByScope(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	putLegacy(t, dir)
+	same(t, "by its scope", strings.HasPrefix(expect(t, 0, "unlock", "--dir", dir, scope).stdout, name+" is free. What"), true)
+	for _, hash := range []string{"0123456789abcdef", "0123996789abcdef"} {
+		write(t, filepath.Join(dir, "irc-"+hash+".flock"), "")
+	}
+	expect(t, 64, "unlock", "--dir", dir, "irc")
+	expect(t, 64, "unlock", "--dir", dir, "irc-0123")
+	same(t, "by its first digits", expect(t, 0, "unlock", "--dir", dir, "irc-01239").stdout, "irc-0123996789abcdef is free.\n")
 }
 
 func TestRunWaitNotNeeded(t *testing.T) {
@@ -512,10 +626,23 @@ func TestUsage(t *testing.T) {
 		running(dir, []string{"--exec", "--close"}, "echo"),
 		running(dir, []string{"--wait", "-1s"}, "echo"),
 		running(dir, []string{"--wait", secret}, "echo"),
-		running(dir, []string{"--profile", "../../evil"}, "echo"),
+		running(dir, []string{"--replace", "--grace", "0s"}, "echo"),
+		running(dir, []string{"--grace", "1s"}, "echo"),
+		running(dir, []string{"--force"}, "echo"),
+		running(dir, []string{"--profile", secret}, "echo"),
 		{"migrate", "--dir", ""},
 		{"migrate", "--dir", dir, secret},
 		{"migrate", "--dir", dir, "--scope", scope},
+		{"unlock", "--dir", dir, secret},
+		{"unlock", "--dir", dir, "--end-holder", secret},
+		{"unlock", "--dir", dir, "--grace", "1s", name},
+		{"unlock", "--dir", dir, "--force", name},
+		{"unlock", "--dir", dir, "--identity", secret, name},
+		{"unlock", "--dir", dir, "--all", "--identity", secret},
+		{"doctor", "--dir", ""},
+		{"doctor", "--dir", dir, secret},
+		{"doctor", "--dir", dir, "--scope", scope},
+		{"doctor-prober", secret},
 		{"demo", secret},
 		{"demo-gateway", "--dir", ""},
 	} {
@@ -607,7 +734,7 @@ func TestStatus(t *testing.T) {
 	s := status(t, dir)
 	same(t, "free", s, map[string]any{
 		"name": name, "scope": scope, "identity_hash": hashOf(secret), "state": "free", "standing": "",
-		"leftover": false, "record": nil, "message": scope + " is free.",
+		"leftover": false, "record": nil, "message": scope + " is free.", "holders": []any{}, "holders_reason": "",
 	})
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("status made the directory")
@@ -621,7 +748,7 @@ func TestStatus(t *testing.T) {
 	same(t, "record's pid", s["record"].(map[string]any)["pid"], holder.cmd.Process.Pid)
 	same(t, "record's argv", s["record"].(map[string]any)["argv"], []string{executable(), "run"})
 	words := expect(t, 75, on(dir, "status")...)
-	if !strings.HasPrefix(words.stdout, scope+" is held by ") || strings.Count(words.stdout, "\n") != 1 || words.stderr != "" {
+	if !strings.HasPrefix(words.stdout, scope+" is held by ") || words.stderr != "" {
 		t.Errorf("held in words: %+v", words)
 	}
 
@@ -726,17 +853,17 @@ func TestDemoFails(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	root := expect(t, 0, "--help").stdout
-	for _, want := range []string{"\n  0 ", "\n  1 ", "\n  64 ", "\n  66 ", "\n  69 ", "\n  75 ", "\n  128+n ", "demo ", "migrate ", "run ", "status "} {
+	for _, want := range []string{"\n    0 ", "\n    1 ", "\n    64 ", "\n    66 ", "\n    69 ", "\n    75 ", "\n    128+n ", "completion ", "demo ", "docs ", "doctor ", "ls ", "migrate ", "run ", "status "} {
 		if !strings.Contains(root, want) {
 			t.Errorf("no %q in\n%s", want, root)
 		}
 	}
-	for _, hidden := range []string{"demo-gateway", "completion"} {
+	for _, hidden := range []string{"demo-gateway", "doctor-prober", "__complete"} {
 		if strings.Contains(root, hidden) {
 			t.Errorf("%q in\n%s", hidden, root)
 		}
 	}
-	for _, sub := range []string{"demo", "migrate", "run", "status"} {
+	for _, sub := range []string{"demo", "doctor", "ls", "migrate", "run", "status"} {
 		if r := expect(t, 0, sub, "--help"); !strings.Contains(r.stdout, "--dir ") || r.stderr != "" {
 			t.Errorf("%s --help: %+v", sub, r)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -140,6 +141,19 @@ func TestRunWaitEndedBySignal(t *testing.T) {
 	}
 }
 
+func TestLsWatchEndedBySignal(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		if signal.Ignored(sig) {
+			continue
+		}
+		p := start(t, flocklock("ls", "--dir", t.TempDir(), "--watch"))
+		p.expect("There are no locks")
+		p.signal(sig)
+		same(t, "exit code", p.wait(), 128+int(sig))
+	}
+}
+
 func TestRunNohup(t *testing.T) {
 	t.Parallel()
 	for _, flags := range [][]string{nil, {"--exec"}} {
@@ -165,14 +179,39 @@ func TestRunParentKilled(t *testing.T) {
 	same(t, "files", files(t, dir), []string{name + ".flock"})
 }
 
+// TestRunClose: COMMAND does not have the lock, and so ends with flocklock where
+// the system can see to that.
 func TestRunClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := hold(t, dir, "--close")
 	p.kill()
-	p.ping()
+	if runtime.GOOS == "linux" || runtime.GOOS == "freebsd" {
+		if line, more := p.hear(); more {
+			t.Errorf("COMMAND says %q", line)
+		}
+	} else {
+		p.ping()
+	}
 	same(t, "state", state(t, dir), "free")
 	expect(t, 0, running(dir, nil, "exit", "0")...)
+}
+
+// TestUnlockInterrupted: who is interrupted ends nobody else.
+func TestUnlockInterrupted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, flocklock("run", "--dir", dir, "--scope", "a", "--identity-env", "TOKEN", "--", executable(), "worker", "deaf"))
+	first.expect("pid ")
+	second := start(t, flocklock("run", "--dir", dir, "--scope", "b", "--identity-env", "TOKEN", "--", executable(), "worker", "echo"))
+	second.expect("pid ")
+	hash := hashOf(secret)
+	p := start(t, flocklock("unlock", "--dir", dir, "--end-holder", "--grace", "1h", "a-"+hash, "b-"+hash))
+	p.expect("level=WARN msg=\"flocklock: ending the holder")
+	p.signal(syscall.SIGINT)
+	same(t, "exit code", p.wait(), 128+int(syscall.SIGINT))
+	first.ping()
+	second.ping()
 }
 
 func TestRunExec(t *testing.T) {

@@ -18,12 +18,16 @@ func TestRunParentKilled(t *testing.T) {
 	until(t, "the lock is free", func() bool { return state(t, dir) == "free" })
 }
 
+// TestRunClose: COMMAND never has the lock here, and ends all the same.
 func TestRunClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := hold(t, dir, "--close")
-	p.kill()
-	p.ping()
+	p.cmd.Process.Kill()
+	if line, more := p.hear(); more {
+		t.Errorf("COMMAND says %q", line)
+	}
+	p.wait()
 	until(t, "the lock is free", func() bool { return state(t, dir) == "free" })
 }
 

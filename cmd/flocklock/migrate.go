@@ -22,7 +22,8 @@ func newMigrate() *cobra.Command {
 		Long: `migrate removes the records of old gateways that have ended, with the other
 files they left, and completes the records of those that live. What a process
 holds is not touched. It says of every file what it did and why.`,
-		Args: noArguments,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tell := tellMigrated
 			if asJSON {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,12 +18,14 @@ import (
 // A runner holds a lock while COMMAND runs.
 type runner struct {
 	target
-	profile string
-	wait    time.Duration
-	close   bool
-	exec    bool
-	path    string // of COMMAND's program
-	argv    []string
+	profile   string
+	wait      time.Duration
+	takesOver bool
+	takeOver  flocklock.TakeOverOptions
+	close     bool
+	exec      bool
+	path      string // of COMMAND's program
+	argv      []string
 }
 
 func newRun() *cobra.Command {
@@ -38,6 +41,16 @@ COMMAND.
 COMMAND cannot be without the lock: when flocklock is killed, COMMAND keeps the
 lock by the open lock file that it inherits; on Windows it is ended. Whatever
 COMMAND leaves running does not keep the lock once COMMAND has ended.
+
+With --close COMMAND does not get the open lock file, nor does what it starts.
+When flocklock is killed, COMMAND is killed too on Linux, FreeBSD and Windows;
+elsewhere it goes on without the lock.
+
+With --replace it ends the process that holds the lock, if that is known for
+certain: it asks it to end and kills it after the grace, with all that inherited
+the lock from it. On Windows, where nobody can be asked, it ends it at once. A
+lock that was taken so is left alone for a minute: two gateways that replace each
+other under supervisors would go on once a minute; use --wait there.
 
 With --exec nobody is left to give the lock back: it is held until COMMAND has
 ended, and all that inherited the open lock file from it.`,
@@ -58,10 +71,14 @@ ended, and all that inherited the open lock file from it.`,
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows COMMAND is COMMAND's
 	flags.DurationVar(&r.wait, "wait", 0, "how long to wait for the lock, such as 30s")
-	flags.BoolVar(&r.close, "close", false, "keep the lock from COMMAND, which goes on without it when flocklock is killed")
+	flags.BoolVar(&r.takesOver, "replace", false, "end the process that holds the lock")
+	bindGrace(cmd, &r.takeOver)
+	flags.BoolVar(&r.close, "close", false, "keep the open lock file from COMMAND")
 	flags.BoolVar(&r.exec, "exec", false, "become COMMAND, so that the record has COMMAND's PID (Unix only)")
 	flags.StringVar(&r.profile, "profile", "", "the gateway's profile, by its `name`, for the record")
 	cmd.MarkFlagsMutuallyExclusive("exec", "close")
+	complete(cmd, "wait", cobra.NoFileCompletions)
+	complete(cmd, "profile", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -69,6 +86,12 @@ ended, and all that inherited the open lock file from it.`,
 func (r *runner) prepare(cmd *cobra.Command, argv []string) (err error) {
 	if r.wait < 0 {
 		return usage("the value of --wait is negative")
+	}
+	if r.takeOver.Grace <= 0 {
+		return usage("the value of --grace is not positive")
+	}
+	if !r.takesOver && (cmd.Flag("grace").Changed || cmd.Flag("force").Changed) {
+		return usage("--grace and --force are for --replace")
 	}
 	if r.exec && !canReplace {
 		return usage("--exec: this system cannot replace a process by another program")
@@ -78,6 +101,10 @@ func (r *runner) prepare(cmd *cobra.Command, argv []string) (err error) {
 	}
 	r.argv = argv
 	if r.path, err = exec.LookPath(argv[0]); err != nil {
+		var missing *exec.Error
+		if errors.As(err, &missing) && strings.Contains(argv[0], r.identity) {
+			err = fmt.Errorf("COMMAND: %w", missing.Err) // it may be the identity, by mistake
+		}
 		return &exitError{exitUnavailable, err}
 	}
 	return nil
@@ -115,23 +142,6 @@ func notIgnored(signals []os.Signal) []os.Signal {
 		}
 	}
 	return rest
-}
-
-// acquire takes the lock, and waits for it as long as --wait and ctx allow.
-func (r *runner) acquire(ctx context.Context) (*flocklock.Lock, error) {
-	profile := flocklock.WithProfile(r.profile)
-	lock, held := r.dir.TryAcquire(r.scope, r.identity, profile)
-	if r.wait == 0 || !errors.Is(held, flocklock.ErrHeld) {
-		return lock, held
-	}
-	fmt.Fprintf(os.Stderr, "%v Waiting for up to %v.\n", held, r.wait)
-	ctx, cancel := context.WithTimeout(ctx, r.wait)
-	defer cancel()
-	lock, err := r.dir.Acquire(ctx, r.scope, r.identity, profile)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, flocklock.ErrHeld) {
-		return nil, held // no time was left for another look
-	}
-	return lock, err
 }
 
 // endingOf takes what has been caught so far, and returns the end that it asks
@@ -178,13 +188,15 @@ func release(lock *flocklock.Lock, outcome error) error {
 // start runs COMMAND and waits until it has ended.
 func (r *runner) start(lock *flocklock.Lock, signals <-chan os.Signal) error {
 	command := &exec.Cmd{Path: r.path, Args: r.argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	if !r.close {
-		untie, err := tie(lock)
-		if err != nil {
-			return &exitError{exitUnavailable, fmt.Errorf("COMMAND cannot be kept from running without the lock; use --close to allow that: %w", err)}
-		}
-		defer untie()
+	bind := giveLock
+	if r.close {
+		bind = endWithUs
 	}
+	unbind, err := bind(command, lock)
+	if err != nil {
+		return &exitError{exitUnavailable, fmt.Errorf("COMMAND cannot be kept from running without the lock: %w", err)}
+	}
+	defer unbind()
 	if err := command.Start(); err != nil {
 		return &exitError{exitUnavailable, err}
 	}

@@ -25,8 +25,8 @@ var (
 	passingSignals = []os.Signal{unix.SIGWINCH, unix.SIGCONT}
 )
 
-// tie gives COMMAND the open lock file, until untie is called.
-func tie(lock *flocklock.Lock) (untie func() error, err error) {
+// giveLock gives COMMAND the open lock file, until unbind is called.
+func giveLock(_ *exec.Cmd, lock *flocklock.Lock) (unbind func() error, err error) {
 	file, err := inheritable(lock)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"syscall"
 	"unsafe"
 
@@ -22,10 +23,15 @@ var (
 	passingSignals []os.Signal
 )
 
-// tie puts this process, and so every child, into a job that ends with this
-// process, until untie is called. COMMAND is born in the job: put there after
+// giveLock cannot give COMMAND the lock, and has it end with this process.
+func giveLock(command *exec.Cmd, lock *flocklock.Lock) (unbind func() error, err error) {
+	return endWithUs(command, lock)
+}
+
+// endWithUs puts this process, and so every child, into a job that ends with this
+// process, until unbind is called. COMMAND is born in the job: put there after
 // its start, it could outlive a process that was killed in between.
-func tie(*flocklock.Lock) (untie func() error, err error) {
+func endWithUs(*exec.Cmd, *flocklock.Lock) (unbind func() error, err error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return nil, os.NewSyscallError("CreateJobObject", err)
