@@ -161,7 +161,8 @@ func (h handle) close() {
 }
 
 // ask does nothing but say so: a console event reaches whom it likes, for where
-// its target is no process group's first process, all of the console get it.
+// its target is no process group's first process, all of the console get it, see
+// microsoft/terminal issue 335.
 func (handle) ask() error { return errors.ErrUnsupported }
 
 // kill ends the process.
