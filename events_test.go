@@ -19,7 +19,7 @@ func (e *eventLog) WithAttrs([]slog.Attr) slog.Handler       { return e }
 func (e *eventLog) WithGroup(string) slog.Handler            { return e }
 
 func (e *eventLog) Handle(_ context.Context, r slog.Record) error {
-	line := r.Message
+	line := r.Level.String() + " " + r.Message
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key + "=" + a.Value.Resolve().String(); return true })
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// quietWait is how long a wait lasts before [OnWait] tells of it, so that
-	// a short hand-over is silent.
+	// quietWait is how long a wait lasts before [OnWait] tells of it, and a logger
+	// at info level, so that a short hand-over is silent.
 	quietWait = 400 * time.Millisecond
 
 	// While somebody waits in the kernel, looks see who holds the lock, and
@@ -176,7 +176,11 @@ func (r request) wait(ctx context.Context) (*Lock, error) {
 // got is what a wait came to.
 func (r request) got(w *waiter, o outcome, began time.Time) (*Lock, error) {
 	if o.err == nil && w.lastHolder() != notSeen {
-		o.lock.tell(slog.LevelInfo, EventWaited, "took a lock after a wait", "for", time.Since(began))
+		waited, level := time.Since(began), slog.LevelDebug
+		if waited >= quietWait {
+			level = slog.LevelInfo
+		}
+		o.lock.tell(level, EventWaited, "took a lock after a wait", "for", waited)
 	}
 	return o.lock, o.err
 }

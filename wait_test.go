@@ -370,6 +370,39 @@ func TestShortWaitIsSilent(t *testing.T) {
 	}
 }
 
+// A logger at info level is not told of a short wait, but of a long one.
+func TestWaitedEvent(t *testing.T) {
+	dir := newDir(t)
+	waits := func(long bool) (line string, took time.Duration) {
+		t.Helper()
+		events := &eventLog{}
+		p := holder(t, dir)
+		began := time.Now()
+		told := make(chan flocklock.Wait, 16)
+		w := wait(t, dir, flocklock.WithLogger(slog.New(events)), flocklock.OnWait(func(w flocklock.Wait) { told <- w }))
+		settleWaiting(t, dir, 1)
+		if long {
+			promptly(t, func() flocklock.Wait { return <-told })
+		}
+		p.finish()
+		w.lock().Release()
+		took = time.Since(began)
+		for _, line = range events.all() {
+			if strings.Contains(line, " event=waited ") {
+				return line, took
+			}
+		}
+		t.Fatalf("no event: %q", events.all())
+		return "", 0
+	}
+	if line, took := waits(false); !strings.HasPrefix(line, "DEBUG ") && took < 400*time.Millisecond {
+		t.Errorf("after %v: %q", took, line)
+	}
+	if line, took := waits(true); !strings.HasPrefix(line, "INFO ") {
+		t.Errorf("after %v: %q", took, line)
+	}
+}
+
 // More locks are awaited than goroutines may wait in the kernel.
 func TestManyLocksAwaited(t *testing.T) {
 	const locks = 1100

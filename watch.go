@@ -15,7 +15,7 @@ import (
 const (
 	EventAcquired  = "acquired"   // a lock was taken; at debug level
 	EventRefused   = "refused"    // it is held, "holder" says by whom; at debug level
-	EventWaited    = "waited"     // it was taken after waiting "for" a time; at info level
+	EventWaited    = "waited"     // it was taken after waiting "for" a time; at info level, at debug level where that is less than 400 ms
 	EventEnding    = "ending"     // the holder, "pid", is asked to end, for a take-over; at warning level
 	EventTakenOver = "taken-over" // it has ended, and the lock was taken; at info level
 	EventLost      = "lost"       // a lock that is held excludes nobody any more, "err" says why; at error level
