@@ -15,9 +15,19 @@ import (
 	"time"
 )
 
+// A mark tells a file from every other, and from itself before somebody wrote to
+// it. The zero mark is no file's.
+type mark struct {
+	volume, file  uint64
+	size, written int64 // bytes; nanoseconds since 1970
+}
+
+func (m mark) none() bool { return m == mark{} }
+
 // content is what stands at a record's path.
 type content struct {
 	info   fs.FileInfo // nil: nothing
+	mark   mark        // zero where the system does not tell
 	text   []byte
 	record *Record  // nil: no record can be made of it
 	argv   []string // of a legacy record, with its flags, which nobody is to see
@@ -60,15 +70,14 @@ func (c *content) copyable() []byte {
 // time counts too: an empty file may be a new one that got the number of another
 // which is gone.
 func (c *content) same(other *content) bool {
-	return c.info != nil && other.info != nil && os.SameFile(c.info, other.info) &&
-		c.info.ModTime().Equal(other.info.ModTime()) && bytes.Equal(c.text, other.text)
+	return !c.mark.none() && c.mark == other.mark && bytes.Equal(c.text, other.text)
 }
 
 // standsAt reports whether what was judged stands at path. Nobody writes into a
 // record of flocklock's, so that there its file tells enough.
 func (c *content) standsAt(path string) bool {
 	if c.ours() {
-		return standsAt(path, c.info)
+		return standsAt(path, c.mark)
 	}
 	found, err := readContent(path)
 	return err == nil && found.same(c)
@@ -85,13 +94,17 @@ func readContent(path string) (*content, error) {
 		case errors.Is(lerr, fs.ErrNotExist):
 			return &content{}, nil
 		case lerr == nil && !info.Mode().IsRegular():
-			return &content{info: info}, nil
+			m, _ := markOf(nil, info)
+			return &content{info: info, mark: m}, nil
 		}
 		return nil, err
 	}
 	defer file.Close()
 	c := &content{}
 	if c.info, err = file.Stat(); err != nil {
+		return nil, err
+	}
+	if c.mark, err = markOf(file, c.info); err != nil {
 		return nil, err
 	}
 	if !c.info.Mode().IsRegular() {
@@ -228,30 +241,23 @@ const (
 // that a legacy gateway owns the path, an *unjudgedError that this could not
 // be ruled out. Any other error means that no gateway owns the path, and that
 // the record could not be written.
-func claim(path string, text []byte, judge func(*content) verdict) (placed fs.FileInfo, err error) {
-	// A crash may have left a living gateway's record aside; on a system that can
-	// exchange names, on a file system that cannot.
-	if aside := sidePath(path, ".old"); !canExchange || !missing(aside) {
-		if err := makeWay(aside, path, judge); mayBeOwned(err) {
-			return nil, err // any other is of a file that owns nothing, and only in the way
-		}
-	}
-	tmp := sidePath(path, ".tmp")
-	info, writeErr := writeBeside(tmp, path, text, judge)
+func claim(path string, text []byte, judge func(*content) verdict) (placed mark, err error) {
+	tmp := sidePath(path, tmpSuffix)
+	written, writeErr := writeBeside(tmp, path, text, judge)
 	defer func() {
-		if err != nil && info != nil && standsAt(tmp, info) {
-			os.Remove(tmp)
+		if err != nil {
+			removeOwn(tmp, path, written)
 		}
 	}()
 	contested := false // an old gateway may be at work here
 	for range claimAttempts {
 		if writeErr == nil {
-			placed, err = place(tmp, path, info, text)
+			placed, err = place(tmp, path, written, text)
 			switch {
 			case err == nil && (!contested || settled(path, placed)):
 				return placed, nil
 			case err == nil:
-				info, writeErr = writeBeside(tmp, path, text, judge)
+				written, writeErr = writeBeside(tmp, path, text, judge)
 				continue
 			case !errors.Is(err, fs.ErrExist):
 				writeErr = err // and see whose the path is all the same
@@ -262,35 +268,35 @@ func claim(path string, text []byte, judge func(*content) verdict) (placed fs.Fi
 			return judge(c)
 		})
 		if err != nil {
-			return nil, &unjudgedError{err}
+			return mark{}, &unjudgedError{err}
 		}
 		if found.info == nil && writeErr != nil {
-			return nil, writeErr
+			return mark{}, writeErr
 		}
 		if found.info == nil {
 			continue
 		}
 		switch {
 		case verdict.live:
-			return nil, &ownedError{verdict, found.record}
+			return mark{}, &ownedError{verdict, found.record}
 		case found.info.IsDir():
-			return nil, &fs.PathError{Op: "claim", Path: path,
+			return mark{}, &fs.PathError{Op: "claim", Path: path,
 				Err: errors.New("a directory stands where the record should; find out who made it and move it away")}
 		case writeErr != nil:
-			return nil, writeErr
+			return mark{}, writeErr
 		}
-		placed, err = replace(tmp, path, info, text, found, judge)
+		placed, err = replace(tmp, path, written, text, found, judge)
 		if err != nil {
-			return nil, err
+			return mark{}, err
 		}
-		if placed != nil && (!contested || settled(path, placed)) {
+		if !placed.none() && (!contested || settled(path, placed)) {
 			return placed, nil
 		}
-		if !standsAt(tmp, info) {
-			info, writeErr = writeBeside(tmp, path, text, judge)
+		if !standsAt(tmp, written) {
+			written, writeErr = writeBeside(tmp, path, text, judge)
 		}
 	}
-	return nil, &unjudgedError{&fs.PathError{Op: "claim", Path: path, Err: errKeepsChanging}}
+	return mark{}, &unjudgedError{&fs.PathError{Op: "claim", Path: path, Err: errKeepsChanging}}
 }
 
 // missing reports whether it is known that nothing stands at path.
@@ -300,7 +306,7 @@ func missing(path string) bool {
 }
 
 // settled reports whether a record stays where it was put for settleTime.
-func settled(path string, placed fs.FileInfo) bool {
+func settled(path string, placed mark) bool {
 	for end := time.Now().Add(settleTime); time.Now().Before(end); time.Sleep(lookAgain) {
 		if !standsAt(path, placed) {
 			return false
@@ -311,10 +317,19 @@ func settled(path string, placed fs.FileInfo) bool {
 
 // standsAt reports whether the file at path is the one that was put there, and
 // nobody wrote into it since.
-func standsAt(path string, placed fs.FileInfo) bool {
-	info, err := os.Lstat(path)
-	return err == nil && os.SameFile(info, placed) && info.Size() == placed.Size() && info.ModTime().Equal(placed.ModTime())
+func standsAt(path string, placed mark) bool {
+	at, err := markAt(path)
+	return err == nil && at == placed
 }
+
+// What stands beside a record: a new one that is not in its place yet, and, where
+// two names cannot be exchanged, an old one that was moved aside. While there is
+// something aside, there is the other too, so that who comes after a crash need
+// not look for it: to write his own record he must make way.
+const (
+	tmpSuffix   = ".tmp"
+	asideSuffix = ".old"
+)
 
 // sidePath names a file beside a record. Only the holder of the kernel lock
 // makes one, so that one name a record is enough and the next holder cleans up
@@ -327,19 +342,36 @@ func sidePath(path, suffix string) string {
 // writeBeside writes a new file beside the record at path, in place of one that
 // a crash left there. That may be a living gateway's record, whatever else keeps
 // the file from being written.
-func writeBeside(side, path string, text []byte, judge func(*content) verdict) (fs.FileInfo, error) {
-	info, err := writeNew(side, text)
+func writeBeside(tmp, path string, text []byte, judge func(*content) verdict) (mark, error) {
+	written, err := writeNew(tmp, text)
 	inTheWay := errors.Is(err, fs.ErrExist)
-	if err == nil || !inTheWay && missing(side) {
-		return info, err
+	if err == nil || !inTheWay && missing(tmp) {
+		return written, err
 	}
-	if err := makeWay(side, path, judge); err != nil {
-		return nil, err
+	if err := makeAllWay(tmp, path, judge); err != nil {
+		return mark{}, err
 	}
 	if !inTheWay {
-		return nil, err
+		return mark{}, err
 	}
-	return writeNew(side, text)
+	return writeNew(tmp, text)
+}
+
+// removeOwn removes a file that writeBeside wrote, unless it has another name by
+// now, or has to tell that there is something aside.
+func removeOwn(tmp, path string, written mark) {
+	if !written.none() && standsAt(tmp, written) && missing(sidePath(path, asideSuffix)) {
+		os.Remove(tmp)
+	}
+}
+
+// makeAllWay removes all that a crash left beside the record at path, as makeWay
+// does: what is aside first, because the other tells of it.
+func makeAllWay(tmp, path string, judge func(*content) verdict) error {
+	if err := makeWay(sidePath(path, asideSuffix), path, judge); mayBeOwned(err) {
+		return err // any other is of a file that owns nothing, and only in the way
+	}
+	return makeWay(tmp, path, judge)
 }
 
 // makeWay removes what a crash left beside the record at path. Where that is a
@@ -357,7 +389,7 @@ func makeWay(side, path string, judge func(*content) verdict) error {
 	if left.info == nil || !left.living(judge) {
 		return remove(side)
 	}
-	_, err = place(side, path, left.info, left.copyable())
+	_, err = place(side, path, left.mark, left.copyable())
 	if errors.Is(err, fs.ErrExist) {
 		return restore(side, path, left, judge)
 	}
@@ -403,99 +435,75 @@ func (c *content) living(judge func(*content) verdict) bool {
 	return c.record != nil && !c.ours() && judge(c).live
 }
 
-// writeNew writes a new file, and fails with fs.ErrExist where there is one.
-func writeNew(path string, text []byte) (fs.FileInfo, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|safeOpen, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	_, err = file.Write(text)
-	info, serr := file.Stat()
-	if err = errors.Join(err, serr, share(file, info), file.Close()); err == nil {
-		info, err = closedInfo(path, info)
-	}
-	if err != nil {
-		os.Remove(path)
-		return nil, err
-	}
-	return info, nil
-}
-
-// share makes a file of root's readable for all, whatever its umask: it must not
-// block the user whose private directory it is in, when root is gone.
-func share(file *os.File, info fs.FileInfo) error {
-	if info == nil || os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 {
-		return nil
-	}
-	return file.Chmod(0o644)
-}
-
 // place gives a finished file its name, and fails with fs.ErrExist where
 // something has that name. It returns the file that stands there then: a copy
 // where nothing better is to be had and the text is known.
-func place(tmp, path string, info fs.FileInfo, text []byte) (fs.FileInfo, error) {
+func place(tmp, path string, written mark, text []byte) (mark, error) {
 	err := whileInUse(func() error { return renameNoReplace(tmp, path) })
 	if err == nil || !noSuchCall(err) {
-		return info, err
+		return written, err
 	}
 	if err = os.Link(tmp, path); err == nil {
-		return info, os.Remove(tmp)
+		return written, os.Remove(tmp)
 	}
 	if !noSuchCall(err) || text == nil {
-		return nil, err
+		return mark{}, err
 	}
-	if info, err = writeNew(path, text); err != nil {
-		return nil, err
+	if written, err = writeNew(path, text); err != nil {
+		return mark{}, err
 	}
-	return info, os.Remove(tmp)
+	return written, os.Remove(tmp)
 }
 
 // replace puts a finished file in the place of what was judged, and of nothing
 // else: where another file stands there by now it returns nil, and that file
 // stays.
-func replace(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error) {
+func replace(tmp, path string, written mark, text []byte, judged *content, judge func(*content) verdict) (mark, error) {
 	err := exchange(tmp, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return mark{}, nil
 	case err != nil && noSuchCall(err):
-		return replaceAside(tmp, path, info, text, judged, judge)
+		return replaceAside(tmp, path, written, text, judged, judge)
 	case err != nil:
-		return nil, err
+		return mark{}, err
 	}
 	if judged.standsAt(tmp) {
-		return info, remove(tmp)
+		return written, remove(tmp)
 	}
 	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
 		err = renameNoReplace(tmp, path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, &unjudgedError{err} // a gateway's record is not where it was
+		return mark{}, &unjudgedError{err} // a gateway's record is not where it was
 	}
-	return nil, nil
+	return mark{}, nil
 }
 
 // replaceAside does what replace does where two names cannot be exchanged. For
 // a moment nothing stands at the path; an old gateway that takes it then is
 // found there by the next look, and judged.
-func replaceAside(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error) {
-	aside := sidePath(path, ".old")
+func replaceAside(tmp, path string, written mark, text []byte, judged *content, judge func(*content) verdict) (mark, error) {
+	aside := sidePath(path, asideSuffix)
 	err := moveAside(path, aside, judge)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return mark{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return mark{}, err
 	}
 	out, err := readContent(aside)
 	if err == nil && out.same(judged) {
-		placed, err := place(tmp, path, info, text)
-		if errors.Is(err, fs.ErrExist) {
-			placed, err = nil, nil
+		if err := remove(aside); err != nil {
+			return mark{}, err
 		}
-		return placed, errors.Join(err, remove(aside))
+		placed, err := place(tmp, path, written, text)
+		if errors.Is(err, fs.ErrExist) {
+			return mark{}, nil
+		}
+		return placed, err
 	}
-	return nil, putBack(aside, path, out, judge)
+	return mark{}, putBack(aside, path, out, judge)
 }
 
 // moveAside moves what stands at path aside. It does not do that over a living
@@ -518,7 +526,7 @@ func putBack(aside, path string, out *content, judge func(*content) verdict) err
 	if out == nil {
 		out = &content{}
 	}
-	_, err := place(aside, path, out.info, out.copyable())
+	_, err := place(aside, path, out.mark, out.copyable())
 	if errors.Is(err, fs.ErrExist) {
 		return makeWay(aside, path, judge)
 	}
@@ -551,8 +559,8 @@ func remove(path string) error {
 }
 
 // removeRecord removes the record that claim put at its path, and no other.
-func removeRecord(path string, placed fs.FileInfo, id string) error {
-	if placed == nil {
+func removeRecord(path string, placed mark, id string) error {
+	if placed.none() {
 		return nil
 	}
 	if !standsAt(path, placed) {

@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,22 +47,22 @@ func meanwhile(t *testing.T, step func(path string, judged *content)) (dir strin
 
 func TestRecordWrittenMeanwhile(t *testing.T) {
 	ours := []byte(`{"pid": 2}`)
-	type replacing = func(tmp, path string, info fs.FileInfo, text []byte, judged *content, judge func(*content) verdict) (fs.FileInfo, error)
-	live := func(tmp, path string, info fs.FileInfo, text []byte, judged *content, _ func(*content) verdict) (fs.FileInfo, error) {
-		return replaceLive(tmp, path, info, text, judged)
+	type replacing = func(tmp, path string, written mark, text []byte, judged *content, judge func(*content) verdict) (mark, error)
+	live := func(tmp, path string, written mark, text []byte, judged *content, _ func(*content) verdict) (mark, error) {
+		return replaceLive(tmp, path, written, text, judged)
 	}
 	for what, replace := range map[string]replacing{"exchange": replace, "aside": replaceAside, "live": live} {
 		t.Run(what, func(t *testing.T) {
 			meanwhile(t, func(path string, judged *content) {
 				tmp := sidePath(path, ".tmp")
-				info, err := writeNew(tmp, ours)
+				written, err := writeNew(tmp, ours)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if placed, err := replace(tmp, path, info, ours, judged, judgeAll); placed != nil || err != nil {
+				if placed, err := replace(tmp, path, written, ours, judged, judgeAll); !placed.none() || err != nil {
 					t.Errorf("replaced: %v, %v", placed, err)
 				}
-				if !standsAt(tmp, info) {
+				if !standsAt(tmp, written) {
 					t.Error("our own file is not where the next attempt needs it")
 				}
 			})
@@ -86,18 +85,18 @@ func TestRecordWrittenMeanwhile(t *testing.T) {
 func TestRecordGoneMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), stalePath)
 	tmp := sidePath(path, ".tmp")
-	info, err := writeNew(tmp, []byte("{}"))
+	written, err := writeNew(tmp, []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	judged := &content{info: info}
-	if placed, err := replace(tmp, path, info, nil, judged, judgeAll); placed != nil || err != nil {
+	judged := &content{mark: written}
+	if placed, err := replace(tmp, path, written, nil, judged, judgeAll); !placed.none() || err != nil {
 		t.Error(placed, err)
 	}
-	if placed, err := replaceAside(tmp, path, info, nil, judged, judgeAll); placed != nil || err != nil {
+	if placed, err := replaceAside(tmp, path, written, nil, judged, judgeAll); !placed.none() || err != nil {
 		t.Error(placed, err)
 	}
-	if !standsAt(tmp, info) {
+	if !standsAt(tmp, written) {
 		t.Error("our own file is gone")
 	}
 }
@@ -175,6 +174,7 @@ func TestLivingRecordLeftAside(t *testing.T) {
 	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
 		t.Fatal(err)
 	}
+	write(sidePath(path, ".tmp"), []byte(`{"pid": 0}`)) // of whom was about to take its place
 	refused()
 	if err := os.Rename(path, sidePath(path, ".old")); err != nil {
 		t.Fatal(err)
@@ -194,8 +194,29 @@ func TestLivingRecordLeftAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	var owned *ownedError
-	if _, err := replaceAside("", path, nil, nil, judged, judgeAll); !errors.As(err, &owned) {
+	if _, err := replaceAside("", path, mark{}, nil, judged, judgeAll); !errors.As(err, &owned) {
 		t.Errorf("moved over a living gateway's record: %v", err)
+	}
+}
+
+// While a record is aside there is the file that tells of it.
+func TestAsideIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), stalePath)
+	tmp, aside := sidePath(path, ".tmp"), sidePath(path, ".old")
+	written, err := writeNew(tmp, []byte("{}"))
+	if err := errors.Join(err, os.WriteFile(aside, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	removeOwn(tmp, path, written)
+	if !standsAt(tmp, written) {
+		t.Error("nothing tells of the record aside")
+	}
+	if err := os.Remove(aside); err != nil {
+		t.Fatal(err)
+	}
+	removeOwn(tmp, path, written)
+	if !missing(tmp) {
+		t.Error("left behind")
 	}
 }
 
@@ -233,6 +254,7 @@ func TestTwoLivingRecords(t *testing.T) {
 		side := sidePath(path, suffix)
 		for _, other := range []string{first, ""} { // "": just about to be written
 			write(path, other)
+			write(sidePath(path, ".tmp"), first) // there is one whenever there is one aside
 			write(side, second)
 			if _, err := dir.TryAcquire("s", "identity"); !errors.Is(err, ErrHeld) {
 				t.Errorf("taken from a living gateway: %v", err)
@@ -242,7 +264,7 @@ func TestTwoLivingRecords(t *testing.T) {
 		}
 		write(path, first)
 		report, err := dir.Migrate(MigrateOptions{})
-		if err != nil || len(report) != 2 || report[0].Action != Kept {
+		if err != nil || len(report) < 2 || report[0].Action != Kept || report[1].Action != Kept {
 			t.Errorf("%+v, %v", report, err)
 		}
 		standsIn(side, second)
@@ -260,7 +282,7 @@ func TestTwoLivingRecords(t *testing.T) {
 func TestPanicOfTheCaller(t *testing.T) {
 	dir := Dir(t.TempDir())
 	name, _ := dir.lockName("s", "identity")
-	text, _ := json.Marshal(map[string]any{"pid": living(t), "updated_at": isoTime(time.Now().Add(time.Hour))})
+	text, _ := json.Marshal(map[string]any{"pid": living(t), "updated_at": time.Now().Add(time.Hour)})
 	if err := os.WriteFile(dir.path(name, recordSuffix), text, 0o644); err != nil {
 		t.Fatal(err)
 	}

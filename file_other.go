@@ -14,3 +14,6 @@ import (
 func lockedFile(path string, _ fs.FileInfo) (*os.File, error) {
 	return nil, &fs.PathError{Op: "dup", Path: path, Err: errors.ErrUnsupported}
 }
+
+// shareLockFile does nothing: there is no descriptor to do it through.
+func shareLockFile(string, fs.FileInfo) {}

@@ -1,6 +1,7 @@
 //go:build unix && !aix && (!solaris || illumos)
 
-// The descriptor through which a lock is held, for a child to inherit.
+// The descriptor through which a lock is held: for a child to inherit, and for
+// root to let others open what it made.
 
 package flocklock
 
@@ -48,6 +49,20 @@ func lockedFile(path string, info fs.FileInfo) (*os.File, error) {
 	}
 	// FreeBSD without fdescfs lists the standard descriptors only.
 	return nil, &fs.PathError{Op: "dup", Path: path, Err: errors.ErrUnsupported}
+}
+
+// shareLockFile makes a lock file of root's one that its directory's user can
+// lock. Where that fails, the user is told by whose file. A file with another
+// name may be a private one of root's that somebody linked here.
+func shareLockFile(path string, info fs.FileInfo) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Mode&0o044 == 0o044 || os.Geteuid() != 0 || stat.Uid != 0 || stat.Nlink != 1 {
+		return
+	}
+	if file, err := lockedFile(path, info); err == nil {
+		share(int(file.Fd()), uint32(stat.Mode))
+		file.Close()
+	}
 }
 
 // isFile reports whether a descriptor is of the file that info describes. What

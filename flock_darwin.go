@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canExchange says whether two names can be exchanged, on most file systems.
-const canExchange = true
-
 // renameNoReplace renames, and fails with fs.ErrExist where newpath exists.
 func renameNoReplace(oldpath, newpath string) error {
 	return renamexNp("rename", oldpath, newpath, unix.RENAME_EXCL)

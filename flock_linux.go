@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canExchange says whether two names can be exchanged, on most file systems.
-const canExchange = true
-
 // renameNoReplace renames, and fails with fs.ErrExist where newpath exists.
 func renameNoReplace(oldpath, newpath string) error {
 	return renameat2("rename", oldpath, newpath, unix.RENAME_NOREPLACE)

@@ -720,15 +720,22 @@ func TestLeftAsideWithoutExchange(t *testing.T) {
 	dir := newDir(t)
 	owner := gateway(t)
 	putLegacy(t, dir, owner.pid(), nil)
-	aside := filepath.Join(string(dir), "."+name+".old")
-	if err := os.Rename(recordPath(dir), aside); err != nil {
-		t.Fatal(err)
-	}
+	moveAside(t, dir)
 	p := spawn(t, "hold", []string{string(dir), scope, secret}, injected(t, "renameat2:error=EINVAL"))
 	p.expect("refused legacy")
 	owns(t, dir, "runs a gateway's command line")
 	owner.kill()
 	mustSettle(t, dir)
+}
+
+// moveAside leaves a record aside as a crash does: with the one beside it that
+// was to take its place.
+func moveAside(t *testing.T, dir flocklock.Dir) {
+	t.Helper()
+	beside := filepath.Join(string(dir), "."+name)
+	if err := errors.Join(os.WriteFile(beside+".tmp", nil, 0o644), os.Rename(recordPath(dir), beside+".old")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A living gateway's record that a crash left aside owns the lock, even where
@@ -752,8 +759,10 @@ func TestLeftAsideForEver(t *testing.T) {
 	dir := newDir(t)
 	putLegacy(t, dir, gateway(t).pid(), nil)
 	aside := filepath.Join(string(dir), "."+name+".old")
-	if err := os.WriteFile(aside, nil, 0o644); err != nil {
-		t.Fatal(err)
+	for _, left := range []string{aside, filepath.Join(string(dir), "."+name+".tmp")} {
+		if err := os.WriteFile(left, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p := spawn(t, "try", []string{string(dir), scope, secret}, injected(t, "unlinkat,unlink,rmdir:error=EPERM"), onlyOn(aside))
 	p.expect("refused legacy")

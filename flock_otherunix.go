@@ -13,9 +13,6 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 )
 
-// canExchange says whether two names can be exchanged, on most file systems.
-const canExchange = false
-
 func renameNoReplace(oldpath, newpath string) error { return errors.ErrUnsupported }
 
 func exchange(oldpath, newpath string) error { return errors.ErrUnsupported }

@@ -7,6 +7,7 @@ package flocklock
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -57,9 +58,91 @@ func exists(pid int) bool {
 	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
-// closedInfo is what a file is after it was written and closed. On Unix that is
-// what it was before.
-func closedInfo(_ string, info fs.FileInfo) (fs.FileInfo, error) { return info, nil }
+// markOf returns the mark of a file of which info was just got.
+func markOf(_ *os.File, info fs.FileInfo) (mark, error) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return mark{}, errors.ErrUnsupported
+	}
+	return mark{uint64(stat.Dev), uint64(stat.Ino), info.Size(), info.ModTime().UnixNano()}, nil
+}
+
+// markAt returns the mark of what stands at a path, a symlink's own.
+func markAt(path string) (mark, error) {
+	var stat unix.Stat_t
+	if err := again(func() error { return unix.Lstat(path, &stat) }); err != nil {
+		return mark{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return newMark(&stat), nil
+}
+
+func newMark(stat *unix.Stat_t) mark {
+	return mark{uint64(stat.Dev), uint64(stat.Ino), stat.Size, stat.Mtim.Nano()}
+}
+
+// writeNew writes a new file, and fails with fs.ErrExist where there is one. Each
+// acquire does it, so it spares what os.OpenFile does to make a file fit to be
+// waited for.
+func writeNew(path string, text []byte) (written mark, err error) {
+	var fd int
+	err = again(func() (err error) {
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|safeOpen, 0o644)
+		return err
+	})
+	if err != nil {
+		return mark{}, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	written, err = writeAll(fd, text)
+	if cerr := unix.Close(fd); err == nil && !interrupted(cerr) { // an interrupted close closes
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(path)
+		return mark{}, &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return written, nil
+}
+
+// writeAll writes a new file's text and returns the file's mark.
+func writeAll(fd int, text []byte) (mark, error) {
+	for len(text) > 0 {
+		var n int
+		err := again(func() (err error) {
+			n, err = unix.Write(fd, text)
+			return err
+		})
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return mark{}, err
+		}
+		text = text[n:]
+	}
+	var stat unix.Stat_t
+	if err := again(func() error { return unix.Fstat(fd, &stat) }); err != nil {
+		return mark{}, err
+	}
+	return newMark(&stat), share(fd, uint32(stat.Mode))
+}
+
+// share makes a file of root's readable for all, whatever its umask: it must not
+// block the user whose private directory it is in, when root is gone.
+func share(fd int, mode uint32) error {
+	if mode&0o044 == 0o044 || os.Geteuid() != 0 {
+		return nil
+	}
+	return again(func() error { return unix.Fchmod(fd, 0o644) })
+}
+
+// again makes a call until no signal interrupts it.
+func again(call func() error) error {
+	for {
+		if err := call(); !interrupted(err) {
+			return err
+		}
+	}
+}
 
 // ownedByUs reports whether a file belongs to the user that we act for.
 func ownedByUs(info fs.FileInfo) bool {
@@ -78,12 +161,6 @@ func belongsTo(info fs.FileInfo, pid int) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	user, err := userOf(pid)
 	return ok && err == nil && user == userName(stat.Uid)
-}
-
-// hasOneName reports whether a file has no other name, by a hard link.
-func hasOneName(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stat.Nlink == 1
 }
 
 // ask asks the process to end: by SIGTERM, and by SIGCONT, without which a

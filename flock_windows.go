@@ -60,9 +60,6 @@ func noSuchCall(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, windows.ERROR_INVALID_FUNCTION)
 }
 
-// canExchange says whether two names can be exchanged, on most file systems.
-const canExchange = false
-
 // renameNoReplace renames, and fails with fs.ErrExist where newpath exists.
 func renameNoReplace(oldpath, newpath string) error {
 	from, err := windows.UTF16PtrFromString(oldpath)
@@ -103,16 +100,49 @@ func exists(pid int) bool {
 	return alive || err != nil
 }
 
-// closedInfo is what a file is after it was written and closed. Its time is
-// settled only when the last handle that wrote to it is closed; see "File
-// Times" in Microsoft's documentation.
-func closedInfo(path string, _ fs.FileInfo) (fs.FileInfo, error) {
+// markOf returns the mark of an open file; nil is one that cannot be opened, and
+// then tells nothing.
+func markOf(file *os.File, _ fs.FileInfo) (mark, error) {
+	if file == nil {
+		return mark{}, errors.ErrUnsupported
+	}
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(windows.Handle(file.Fd()), &info); err != nil {
+		return mark{}, &fs.PathError{Op: "stat", Path: file.Name(), Err: err}
+	}
+	return mark{
+		uint64(info.VolumeSerialNumber), uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow),
+		int64(info.FileSizeHigh)<<32 | int64(info.FileSizeLow), info.LastWriteTime.Nanoseconds(),
+	}, nil
+}
+
+// markAt returns the mark of what stands at a path, a reparse point's own.
+func markAt(path string) (mark, error) {
 	file, err := openRecord(path)
 	if err != nil {
-		return nil, err
+		return mark{}, err
 	}
 	defer file.Close()
-	return file.Stat()
+	return markOf(file, nil)
+}
+
+// writeNew writes a new file, and fails with fs.ErrExist where there is one. The
+// file's time is settled only when the last handle that wrote to it is closed;
+// see "File Times" in Microsoft's documentation.
+func writeNew(path string, text []byte) (written mark, err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|safeOpen, 0o644)
+	if err != nil {
+		return mark{}, err
+	}
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Close()); err == nil {
+		written, err = markAt(path)
+	}
+	if err != nil {
+		os.Remove(path)
+		return mark{}, err
+	}
+	return written, nil
 }
 
 // ownedByUs is not known here: who made a file may not be who owns it.
@@ -123,9 +153,6 @@ func ownedByRoot(fs.FileInfo) bool { return true }
 
 // belongsTo is not known either.
 func belongsTo(fs.FileInfo, int) bool { return true }
-
-// hasOneName is asked of root's files only, and there is no root.
-func hasOneName(fs.FileInfo) bool { return true }
 
 // A handle is one process, whoever gets its PID later: to wait for its end, and
 // to end it. The zero handle, and that of a process of which none can be had,

@@ -188,7 +188,7 @@ type Lock struct {
 	text       []byte // the record's JSON
 
 	mu        sync.Mutex
-	placed    fs.FileInfo // the record where it was written; nil: it was not
+	placed    mark // the record where it was written; zero: it was not
 	recordErr error
 	released  bool
 	lost      chan struct{} // nil: nobody asked
@@ -290,13 +290,16 @@ func (r *request) try() (*Lock, error) {
 	// holder is about to write its record.
 	for wait := time.Millisecond; ; wait *= 2 {
 		lock, err := r.acquire()
+		if err == nil {
+			return lock, nil
+		}
 		var refused *HeldError
 		if !errors.As(err, &refused) {
-			return lock, err
+			return nil, err
 		}
 		if !refused.Holder.unverified() || wait > maxRefusalWait {
 			r.options.event(slog.LevelDebug, EventRefused, "a lock is held",
-				"scope", r.scope, "path", r.dir.path(r.name, lockSuffix), "holder", refused.Holder)
+				r.scope, r.path, "holder", refused.Holder)
 			return nil, err
 		}
 		time.Sleep(wait)
@@ -311,6 +314,7 @@ const maxRefusalWait = 16 * time.Millisecond
 type request struct {
 	dir                   Dir // absolute
 	scope, identity, name string
+	path, recordPath      string
 	options               *options
 	metadata              []byte // as JSON, for the caller's map is the caller's
 }
@@ -346,6 +350,8 @@ func newRequest(d Dir, scope, identity, name string, opts []Option) (r request, 
 		}
 		r.dir = Dir(abs)
 	}
+	r.path = r.dir.path(name, lockSuffix)
+	r.recordPath = strings.TrimSuffix(r.path, lockSuffix) + recordSuffix
 	if profile := r.options.profile; profile != "" && !isProfile(profile) {
 		// It is not repeated: it may be the identity, by mistake.
 		return r, fmt.Errorf("flocklock: the profile is not [a-z0-9][a-z0-9_-]{0,63}: %w", fs.ErrInvalid)
@@ -365,7 +371,7 @@ func newRequest(d Dir, scope, identity, name string, opts []Option) (r request, 
 
 // acquire takes the lock in one attempt.
 func (r *request) acquire() (*Lock, error) {
-	file, info, err := r.dir.lock(r.name, (*flock.Flock).TryLock)
+	file, info, err := r.dir.lock(r.path, (*flock.Flock).TryLock)
 	if errors.Is(err, errWouldBlock) {
 		return nil, &HeldError{r.scope, r.dir.holder(r.name, r.options)}
 	}
@@ -379,7 +385,7 @@ func (r *request) acquire() (*Lock, error) {
 func (r *request) hold(file *flock.Flock, info fs.FileInfo) (_ *Lock, err error) {
 	record, text := r.newRecord() // now, and not before a wait
 	l := &Lock{
-		scope: r.scope, name: r.name, path: file.Path(), recordPath: r.dir.path(r.name, recordSuffix),
+		scope: r.scope, name: r.name, path: r.path, recordPath: r.recordPath,
 		options: r.options, info: info, file: file, record: record, text: text,
 	}
 	held.add(l) // before the claim, which may take a while
@@ -407,7 +413,7 @@ func (l *Lock) tell(level slog.Level, event, message string, attrs ...any) {
 			l.Release()
 		}
 	}()
-	l.options.event(level, event, message, append([]any{"scope", l.scope, "path", l.path}, attrs...)...)
+	l.options.event(level, event, message, l.scope, l.path, attrs...)
 	returned = true
 }
 
@@ -436,24 +442,30 @@ func (l *Lock) claim() error {
 		last = judge(c, l.options.looksLikeGateway)
 		return last
 	})
-	var owned *ownedError
-	var unjudged *unjudgedError
-	switch {
-	case errors.As(err, &owned):
-		return &HeldError{l.scope, owned.verdict.holder(owned.record)}
-	case errors.As(err, &unjudged):
-		return err
-	case err != nil:
-		l.placed, l.recordErr = nil, err
-		l.options.event(slog.LevelWarn, EventRecord, "the lock is held, but nobody can see by whom",
-			"scope", l.scope, "path", l.recordPath, "err", err)
-		return nil
+	if err != nil {
+		return l.unclaimed(err)
 	}
 	l.placed, l.recordErr = placed, nil
 	if last.reason != "" {
 		l.options.event(slog.LevelInfo, EventRecord, "replaced what was left at the record's path",
-			"scope", l.scope, "path", l.recordPath, "reason", last.reason)
+			l.scope, l.recordPath, "reason", last.reason)
 	}
+	return nil
+}
+
+// unclaimed is the error of a claim that failed; none where no gateway owns the
+// path, so that only the record is missing.
+func (l *Lock) unclaimed(err error) error {
+	var owned *ownedError
+	if errors.As(err, &owned) {
+		return &HeldError{l.scope, owned.verdict.holder(owned.record)}
+	}
+	if mayBeOwned(err) {
+		return err
+	}
+	l.placed, l.recordErr = mark{}, err
+	l.options.event(slog.LevelWarn, EventRecord, "the lock is held, but nobody can see by whom",
+		l.scope, l.recordPath, "err", err)
 	return nil
 }
 
@@ -470,7 +482,7 @@ func (l *Lock) Release() error {
 		return nil
 	}
 	recordErr := removeRecord(l.recordPath, l.placed, l.record.ID)
-	l.placed = nil
+	l.placed = mark{}
 	if err := unlock(l.file); err != nil {
 		return errors.Join(err, recordErr)
 	}
@@ -529,15 +541,15 @@ func (l *Lock) Check() error {
 	if err != nil {
 		return err
 	}
-	if l.placed != nil && standsAt(l.recordPath, l.placed) {
+	if !l.placed.none() && standsAt(l.recordPath, l.placed) {
 		return nil
 	}
 	found, err := readContent(l.recordPath)
 	switch {
-	case err != nil || found.info == nil || !found.ours() || l.placed == nil:
+	case err != nil || found.info == nil || !found.ours() || l.placed.none():
 		return l.claim()
 	case found.record.ID == l.record.ID:
-		l.placed, l.recordErr = found.info, nil
+		l.placed, l.recordErr = found.mark, nil
 		return nil
 	default:
 		return fmt.Errorf("%w: %s holds it too: locks do not exclude on the file system of %s",
@@ -583,11 +595,10 @@ func (d Dir) path(name, suffix string) string { return filepath.Join(string(d), 
 // replaced it, or removed its directory, meanwhile.
 const lockAttempts = 1000
 
-// lock takes the kernel lock of a name by one of gofrs's functions.
+// lock takes the kernel lock of a path in the directory by one of gofrs's functions.
 // errWouldBlock means that somebody has it. On success the path names the file
 // that is locked.
-func (d Dir) lock(name string, take func(*flock.Flock) (bool, error)) (*flock.Flock, fs.FileInfo, error) {
-	path := d.path(name, lockSuffix)
+func (d Dir) lock(path string, take func(*flock.Flock) (bool, error)) (*flock.Flock, fs.FileInfo, error) {
 	for range lockAttempts {
 		var file *flock.Flock
 		err := whileInUse(func() (err error) {
@@ -641,19 +652,6 @@ func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// shareLockFile makes a lock file of root's one that its directory's user can
-// lock. Where that fails, the user is told by whose file. A file with another
-// name may be a private one of root's that somebody linked here.
-func shareLockFile(path string, info fs.FileInfo) {
-	if os.Geteuid() != 0 || info.Mode().Perm()&0o044 == 0o044 || !ownedByUs(info) || !hasOneName(info) {
-		return
-	}
-	if file, err := lockedFile(path, info); err == nil {
-		share(file, info)
-		file.Close()
-	}
-}
-
 func notLockFile(path string, mode fs.FileMode) error {
 	return &fs.PathError{Op: "lock", Path: path, Err: fmt.Errorf(
 		"%s stands where the lock file should; find out who made it and move it away, or use another directory", kindOf(mode))}
@@ -693,12 +691,14 @@ func lockOpened(path string, take func(*flock.Flock) (bool, error)) (*flock.Floc
 func kernelLock(file *flock.Flock, take func(*flock.Flock) (bool, error)) error {
 	for {
 		locked, err := take(file)
+		if locked {
+			return nil
+		}
+		if err == nil {
+			return errWouldBlock
+		}
 		var opening *fs.PathError
 		switch {
-		case locked:
-			return nil
-		case err == nil:
-			return errWouldBlock
 		case interrupted(err):
 			continue
 		case errors.As(err, &opening):

@@ -108,21 +108,25 @@ func (r *Record) encode(metadata []byte) []byte {
 	b = appendString(append(b, `,"scope":`...), r.Scope)
 	b = appendString(append(b, `,"identity_hash":`...), r.IdentityHash)
 	b = append(append(b, `,"metadata":`...), metadata...)
-	b = appendString(append(b, `,"updated_at":`...), isoTime(r.UpdatedAt))
+	b = appendTime(append(b, `,"updated_at":`...), r.UpdatedAt)
 	b = appendNonempty(b, "hermes_home", r.HermesHome)
 	b = appendNonempty(b, "profile", r.Profile)
 	if r.Format != 0 {
 		b = strconv.AppendInt(append(b, `,"format":`...), int64(r.Format), 10)
 	}
 	b = appendNonempty(b, "id", r.ID)
-	b = appendNonempty(b, "acquired_at", isoTime(r.AcquiredAt))
+	if !r.AcquiredAt.IsZero() {
+		b = appendTime(append(b, `,"acquired_at":`...), r.AcquiredAt)
+	}
 	b = appendNonempty(b, "host", r.Host)
 	b = appendNonempty(b, "boot_id", r.BootID)
 	b = appendNonempty(b, "pid_ns", r.PIDNamespace)
 	if r.TakenOverFrom != 0 {
 		b = strconv.AppendInt(append(b, `,"taken_over_from":`...), int64(r.TakenOverFrom), 10)
 	}
-	b = appendNonempty(b, "taken_over_at", isoTime(r.TakenOverAt))
+	if !r.TakenOverAt.IsZero() {
+		b = appendTime(append(b, `,"taken_over_at":`...), r.TakenOverAt)
+	}
 	return append(b, '}')
 }
 
@@ -230,16 +234,16 @@ func parseInteger(text []byte) (int64, bool) {
 	return n, err == nil && text[0] != '+'
 }
 
-// isoTime writes a time as Python's datetime.isoformat does. Python before 3.11
-// does not read a "Z".
-func isoTime(t time.Time) string {
+// appendTime appends a time as Python's datetime.isoformat writes it, "" for the
+// zero time. Python before 3.11 does not read a "Z".
+func appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
-		return ""
+		return append(b, `""`...)
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000000-07:00")
+	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05.000000-07:00"`)
 }
 
-// parseTime reads what isoTime or Python wrote; a time without a zone is UTC.
+// parseTime reads what appendTime or Python wrote; a time without a zone is UTC.
 func parseTime(text string) time.Time {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, text); err == nil {

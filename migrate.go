@@ -367,7 +367,7 @@ func (d Dir) lockToMigrate(name string, dryRun bool) (done func() error, err err
 	if dryRun {
 		return d.probe(name)
 	}
-	file, _, err := d.lock(name, (*flock.Flock).TryLock)
+	file, _, err := d.lock(d.path(name, lockSuffix), (*flock.Flock).TryLock)
 	if err != nil {
 		return nil, err
 	}
@@ -393,7 +393,7 @@ func recordName(file string) (name string, kind fileKind) {
 			name, kind = strings.TrimSuffix(file, recordSuffix+".stale"), oldLeftover
 		}
 	default:
-		name, hidden = cutAny(stem, ".tmp", ".old")
+		name, hidden = cutAny(stem, tmpSuffix, asideSuffix)
 		kind = ownLeftover
 		if i := len(name) - len("_XXXXXXXX"); i > 0 && name[i] == '_' {
 			name, kind = name[:i], oldLeftover // the rest is the old gateways' random part
@@ -456,6 +456,9 @@ func migrateOwnLeftover(side, path string, m Migrated, o MigrateOptions) (Migrat
 	if o.DryRun {
 		return m, nil
 	}
+	if tmp := sidePath(path, tmpSuffix); side == tmp {
+		return m, makeAllWay(tmp, path, o.judge)
+	}
 	return m, makeWay(side, path, o.judge)
 }
 
@@ -499,17 +502,17 @@ func migrateRecord(path, name string, m Migrated, o MigrateOptions) (Migrated, e
 func removeJudged(path, name string, judged *content, m Migrated, judge func(*content) verdict) (Migrated, error) {
 	scope, _, _ := splitName(name)
 	record, text := (&request{scope: scope, name: name, options: &options{}, metadata: []byte("{}")}).newRecord()
-	tmp := sidePath(path, ".tmp")
-	info, err := writeBeside(tmp, path, text, judge)
+	tmp := sidePath(path, tmpSuffix)
+	written, err := writeBeside(tmp, path, text, judge)
 	if err != nil {
 		return m, err
 	}
-	defer removeOwn(tmp, info)
-	placed, err := replace(tmp, path, info, text, judged, judge)
+	defer removeOwn(tmp, path, written)
+	placed, err := replace(tmp, path, written, text, judged, judge)
 	if err != nil {
 		return m, err
 	}
-	if placed == nil {
+	if placed.none() {
 		m.Action, m.Reason = Kept, changedMeanwhile
 		return m, nil
 	}
@@ -518,26 +521,20 @@ func removeJudged(path, name string, judged *content, m Migrated, judge func(*co
 
 const changedMeanwhile = "an old gateway wrote it anew, or removed it, meanwhile"
 
-func removeOwn(tmp string, info fs.FileInfo) {
-	if standsAt(tmp, info) {
-		os.Remove(tmp)
-	}
-}
-
 // convert fills in the start time of a living owner.
 func convert(path, name string, judged *content, start int64, m Migrated, judge func(*content) verdict) (Migrated, error) {
 	text, err := converted(name, judged, start)
 	if err != nil {
 		return m, err
 	}
-	tmp := sidePath(path, ".tmp")
-	info, err := writeBeside(tmp, path, text, judge)
+	tmp := sidePath(path, tmpSuffix)
+	written, err := writeBeside(tmp, path, text, judge)
 	if err != nil {
 		return m, err
 	}
-	defer removeOwn(tmp, info)
-	placed, err := replaceLive(tmp, path, info, text, judged)
-	if err == nil && placed == nil {
+	defer removeOwn(tmp, path, written)
+	placed, err := replaceLive(tmp, path, written, text, judged)
+	if err == nil && placed.none() {
 		m.Action, m.Reason = Kept, changedMeanwhile
 	}
 	return m, err
@@ -546,28 +543,28 @@ func convert(path, name string, judged *content, start int64, m Migrated, judge 
 // replaceLive replaces a living owner's record. Where two names cannot be
 // exchanged it renames over it, after a last look: to move the record aside
 // would leave its path empty, for another old gateway to take.
-func replaceLive(tmp, path string, info fs.FileInfo, text []byte, judged *content) (fs.FileInfo, error) {
+func replaceLive(tmp, path string, written mark, text []byte, judged *content) (mark, error) {
 	now, err := readContent(path)
 	if err != nil || !now.same(judged) {
-		return nil, err
+		return mark{}, err
 	}
 	err = exchange(tmp, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return mark{}, nil
 	}
 	if err != nil && noSuchCall(err) {
-		return info, whileInUse(func() error { return os.Rename(tmp, path) })
+		return written, whileInUse(func() error { return os.Rename(tmp, path) })
 	}
 	if err != nil {
-		return nil, err
+		return mark{}, err
 	}
 	if out, err := readContent(tmp); err == nil && out.same(judged) {
-		return info, remove(tmp)
+		return written, remove(tmp)
 	}
 	if err = exchange(tmp, path); errors.Is(err, fs.ErrNotExist) {
 		err = renameNoReplace(tmp, path)
 	}
-	return nil, err
+	return mark{}, err
 }
 
 // converted is a legacy record with its start time filled in, every other key

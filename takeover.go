@@ -131,7 +131,7 @@ func (d Dir) Clear(name string, opts ...Option) error {
 
 func (r request) clear() error {
 	o := MigrateOptions{LooksLikeGateway: r.options.looksLikeGateway}
-	for _, file := range []string{"." + r.name + ".old", "." + r.name + ".tmp", r.name + recordSuffix} {
+	for _, file := range []string{"." + r.name + asideSuffix, "." + r.name + tmpSuffix, r.name + recordSuffix} {
 		path := filepath.Join(string(r.dir), file)
 		if missing(path) {
 			continue
@@ -141,7 +141,7 @@ func (r request) clear() error {
 			return err
 		}
 		if m.Action == Removed {
-			r.options.event(slog.LevelInfo, EventRecord, "removed what was left of a lock", "scope", r.scope, "path", path, "reason", m.Reason)
+			r.options.event(slog.LevelInfo, EventRecord, "removed what was left of a lock", r.scope, path, "reason", m.Reason)
 			continue
 		}
 		if err := r.mustBeFree(); err != nil {
@@ -204,7 +204,7 @@ var errNotEnded = errors.New("the holder is not ended")
 func (r request) end(ctx context.Context, s *seized, grace time.Duration) (*Lock, error) {
 	pid := s.record.PID
 	r.options.event(slog.LevelWarn, EventEnding, "ending the holder of a lock to take it over",
-		"scope", r.scope, "path", r.dir.path(r.name, lockSuffix), "pid", pid)
+		r.scope, r.path, "pid", pid)
 	switch err := s.owner().ask(); {
 	case err == nil:
 		lock, err := r.waitFor(ctx, grace)
@@ -337,7 +337,7 @@ func (r request) unnamed() error {
 // this user's own word. Else who can write to the directory could have us end a
 // process of ours that holds nothing. It adds who else holds the lock.
 func (r request) attest(s *seized) error {
-	found, err := readContent(r.dir.path(r.name, recordSuffix))
+	found, err := readContent(r.recordPath)
 	if err != nil {
 		return err
 	}

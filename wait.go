@@ -252,7 +252,7 @@ type outcome struct {
 func (ws *waiting) anyone(r request) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	w := ws.waiters[r.dir.path(r.name, lockSuffix)]
+	w := ws.waiters[r.path]
 	return w != nil && w.turns.Len() > 0
 }
 
@@ -261,14 +261,13 @@ func (ws *waiting) join(r request) (*waiter, *turn) {
 	t := &turn{request: r, got: make(chan outcome, 1), changed: make(chan struct{}, 1)}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	path := r.dir.path(r.name, lockSuffix)
-	w := ws.waiters[path]
+	w := ws.waiters[r.path]
 	if w == nil {
-		w = &waiter{dir: r.dir, name: r.name, path: path, holder: notSeen}
+		w = &waiter{dir: r.dir, name: r.name, path: r.path, holder: notSeen}
 		if ws.waiters == nil {
 			ws.waiters = make(map[string]*waiter)
 		}
-		ws.waiters[path] = w
+		ws.waiters[r.path] = w
 		go w.run(w.epoch)
 	}
 	t.place = w.turns.PushBack(t)
@@ -379,7 +378,7 @@ func (w *waiter) first() *turn { return w.turns.Front().Value.(*turn) }
 // lock takes the kernel's lock, and waits in the kernel for it. errWouldBlock
 // means that it must not wait, or not for the file at hand.
 func (w *waiter) lock(epoch int) (*flock.Flock, fs.FileInfo, error) {
-	file, info, err := w.dir.lock(w.name, (*flock.Flock).TryLock)
+	file, info, err := w.dir.lock(w.path, (*flock.Flock).TryLock)
 	if !errors.Is(err, errWouldBlock) {
 		return file, info, err
 	}
@@ -387,7 +386,7 @@ func (w *waiter) lock(epoch int) (*flock.Flock, fs.FileInfo, error) {
 	if crowded() {
 		return nil, nil, errWouldBlock
 	}
-	return w.dir.lock(w.name, func(file *flock.Flock) (bool, error) {
+	return w.dir.lock(w.path, func(file *flock.Flock) (bool, error) {
 		aim, err := os.Lstat(w.path)
 		if err != nil {
 			aim = nil // it is made by opening it
@@ -571,7 +570,7 @@ func (w *waiter) serve(t *turn, lock *Lock, err error) {
 func (t *turn) giveUp(lock *Lock) {
 	if err := lock.Release(); err != nil {
 		t.options.event(slog.LevelWarn, EventRecord, "a lock that nobody wants any more was not given back in order",
-			"scope", t.scope, "path", lock.path, "err", err)
+			t.scope, lock.path, "err", err)
 	}
 }
 
@@ -579,8 +578,9 @@ func (t *turn) giveUp(lock *Lock) {
 // there is left to the end of the descriptor, which nobody else knows.
 func (w *waiter) giveBack(file *flock.Flock) {
 	if err := unlock(file); err != nil {
+		scope, _, _ := splitName(w.name)
 		(&options{}).event(slog.LevelWarn, EventRecord, "a lock that nobody wants any more was not given back in order",
-			"path", w.path, "err", err)
+			scope, w.path, "err", err)
 	}
 }
 
@@ -605,7 +605,7 @@ func (w *waiter) awaitGateway(epoch int, t *turn) {
 	pause := firstGatewayLook
 	for until := time.Now().Add(gatewayPatience); v.live && time.Now().Before(until); pause = min(2*pause, lastGatewayLook) {
 		ended := gateway.wait(jittered(pause))
-		if w.peek(epoch) != t || !standsAt(path, found.info) {
+		if w.peek(epoch) != t || !standsAt(path, found.mark) {
 			return
 		}
 		if ended || !gateway.open {

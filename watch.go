@@ -23,9 +23,10 @@ const (
 )
 
 // event tells the logger of one.
-func (o *options) event(level slog.Level, event, message string, attrs ...any) {
+func (o *options) event(level slog.Level, event, message, scope, path string, attrs ...any) {
 	if log := o.log(); log.Enabled(context.Background(), level) {
-		log.Log(context.Background(), level, "flocklock: "+message, append([]any{"event", event}, attrs...)...)
+		log.Log(context.Background(), level, "flocklock: "+message,
+			append([]any{"event", event, "scope", scope, "path", path}, attrs...)...)
 	}
 }
 
@@ -62,7 +63,7 @@ func (l *Lock) lookForLoss() {
 	case lost:
 		close(l.lost)
 		l.options.event(slog.LevelError, EventLost, "a lock that is held excludes nobody any more",
-			"scope", l.scope, "path", l.path, "err", err)
+			l.scope, l.path, "err", err)
 	default:
 		l.watch.Reset(jittered(lostLook))
 	}

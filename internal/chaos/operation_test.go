@@ -159,7 +159,9 @@ func (p *props) refusedByGateway(s *scene) error {
 // beside the record's path.
 func (p *props) leftAt(suffix string) func(*scene) error {
 	return func(s *scene) error {
-		return errors.Join(p.refusedByGateway(s), os.Rename(s.path(name+".lock"), s.path("."+name+suffix)))
+		return errors.Join(p.refusedByGateway(s),
+			os.WriteFile(s.path("."+name+".tmp"), p.left, 0o644), // there is one whenever there is one aside
+			os.Rename(s.path(name+".lock"), s.path("."+name+suffix)))
 	}
 }
 

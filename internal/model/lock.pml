@@ -380,7 +380,7 @@ inline writeBeside() {
 		DONE;
 		if
 		:: exists ->
-			makeWay(TMP);
+			makeAllWay();
 			if
 			:: owned -> break
 			:: else
@@ -395,6 +395,17 @@ inline writeBeside() {
 			break
 		fi
 	od
+}
+
+/* makeAllWay: what is aside first, for TMP tells of it. */
+inline makeAllWay() {
+#ifdef MOVE_ASIDE
+	makeWay(ASIDE);
+#endif
+	if
+	:: owned
+	:: else -> makeWay(TMP)
+	fi
 }
 
 /* makeWay removes what a crash left, or puts a living gateway's record back. */
@@ -511,8 +522,13 @@ inline replace() {
 		inspect(ASIDE);
 		if
 		:: matches ->
+#ifdef MUTANT_ASIDE_UNTOLD
 			place(TMP);
 			unlink(ASIDE)
+#else
+			unlink(ASIDE);
+			place(TMP)
+#endif
 		:: else ->
 #ifndef MUTANT_NOT_PUT_BACK
 			place(ASIDE);
@@ -638,73 +654,66 @@ inline startWaiting() {
 
 /* claim leaves owned true if an old gateway owns the path. Else mine[me] stands there. */
 inline claim() {
-#ifdef MOVE_ASIDE
-	makeWay(ASIDE);
-#endif
-	if
-	:: owned
-	:: else ->
-		startWaiting();
-		fresh = false;
-		do
-		:: true ->
+	startWaiting();
+	fresh = false;
+	do
+	:: true ->
+		if
+		:: !fresh && !blocked ->
+			writeBeside();
+			blocked = owned;
+			owned = false;
+			fresh = !blocked
+		:: else
+		fi;
+		placed = false;
+		if
+		:: fresh -> place(TMP)
+		:: else
+		fi;
+		if
+		:: placed -> fresh = false
+		:: else ->
+			look();
+			judge();
 			if
-			:: !fresh && !blocked ->
-				writeBeside();
-				blocked = owned;
-				owned = false;
-				fresh = !blocked
-			:: else
-			fi;
-			placed = false;
-			if
-			:: fresh -> place(TMP)
-			:: else
-			fi;
-			if
-			:: placed -> fresh = false
-			:: else ->
-				look();
-				judge();
+			:: saw == NONE && blocked || living -> owned = true; break
+			:: saw == NONE && !blocked
+			:: saw != NONE && !living ->
+				contested = contested || saw != OURS;
+				patient = false;
 				if
-				:: saw == NONE && blocked || living -> owned = true; break
-				:: saw == NONE && !blocked
-				:: saw != NONE && !living ->
-					contested = contested || saw != OURS;
-					patient = false;
+				:: saw == EMPTY -> waitForWriter()
+				:: else
+				fi;
+				if
+				:: patient
+				:: !patient && blocked -> owned = true; break
+				:: !patient && !blocked ->
+					replace();
 					if
-					:: saw == EMPTY -> waitForWriter()
+					:: owned -> break
 					:: else
 					fi;
-					if
-					:: patient
-					:: !patient && blocked -> owned = true; break
-					:: !patient && !blocked ->
-						replace();
-						if
-						:: owned -> break
-						:: else
-						fi;
-						CALL
-							fresh = (at[TMP] == mine[me])
-						DONE
-					fi
+					CALL
+						fresh = (at[TMP] == mine[me])
+					DONE
 				fi
-			fi;
+			fi
+		fi;
+		if
+		:: placed && !contested -> break
+		:: placed && contested ->
+			CALL /* settled: the last of its looks */
+				current = (at[RECORD] == mine[me])
+			DONE;
 			if
-			:: placed && !contested -> break
-			:: placed && contested ->
-				CALL /* settled: the last of its looks */
-					current = (at[RECORD] == mine[me])
-				DONE;
-				if
-				:: current -> break
-				:: else
-				fi
+			:: current -> break
 			:: else
 			fi
-		od
-	fi;
+		:: else
+		fi
+	od;
 	if
 	:: owned -> removeOwn()
 	:: else
@@ -730,7 +739,7 @@ inline judge() {
 /* removeOwn removes a file of ours that is still beside the path. */
 inline removeOwn() {
 	CALL
-		fresh = (mine[me] != 0 && at[TMP] == mine[me])
+		fresh = (mine[me] != 0 && at[TMP] == mine[me] && at[ASIDE] == 0)
 	DONE;
 	if
 	:: fresh -> unlink(TMP)
@@ -908,7 +917,8 @@ inline act() {
 #endif
 		removeRecord()
 	:: op == MIGRATE -> migrate()
-	:: op == MIGRATE_SIDE -> makeWay(side)
+	:: op == MIGRATE_SIDE && side == TMP -> makeAllWay()
+	:: op == MIGRATE_SIDE && side == ASIDE -> makeWay(ASIDE)
 	fi;
 	if
 	:: owning -> LOCAL tidy() END
@@ -1239,6 +1249,7 @@ gone:	skip;
 inline kill(victim) {
 	d_step {
 		!done[victim] ->
+		assert(at[ASIDE] == 0 || at[TMP] != 0); /* which tells of it */
 		alive[victim] = false;
 		dying = true;
 		own[victim] = false;
