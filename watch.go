@@ -10,8 +10,8 @@ import (
 )
 
 // The events that a Logger is told of, as the attribute "event". Their names are
-// there to stay; the messages beside them are for people. Each has "scope" and,
-// where there is one, "path".
+// there to stay; the messages beside them are for people. Each has "scope"
+// and "path" too.
 const (
 	EventAcquired  = "acquired"   // a lock was taken; at debug level
 	EventRefused   = "refused"    // it is held, "holder" says by whom; at debug level
