@@ -6,7 +6,11 @@ import "context"
 
 const errNoFlock = unmeasured("this system has no flock(2)")
 
-func newBare(_, _ string, _ []byte) (func() error, error) { return nil, errNoFlock }
+type looks struct{}
+
+var noLooks, allLooks looks
+
+func newBare(_, _ string, _ []byte, _ looks) (func() error, error) { return nil, errNoFlock }
 
 func blockInFlock(context.Context, string) (release func() error, err error) { return nil, errNoFlock }
 

@@ -30,18 +30,8 @@ var acquirers = []contender{
 	{"flocklock", func(_ *crew, dir string) (func() error, error) {
 		return func() error { return acquireRelease(flocklock.Dir(dir)) }, nil
 	}},
-	{"bare calls", func(_ *crew, dir string) (func() error, error) {
-		lock, err := flocklock.Dir(dir).TryAcquire(scope, secret)
-		if err != nil {
-			return nil, err
-		}
-		recordPath := recordOf(lock.Path())
-		text, err := os.ReadFile(recordPath)
-		if err = errors.Join(err, lock.Release()); err != nil {
-			return nil, err
-		}
-		return newBare(lock.Path(), recordPath, text)
-	}},
+	{"bare calls", func(_ *crew, dir string) (func() error, error) { return prepareBare(dir, noLooks) }},
+	{"bare calls, looks", func(_ *crew, dir string) (func() error, error) { return prepareBare(dir, allLooks) }},
 	{"gofrs", func(_ *crew, dir string) (func() error, error) {
 		path := filepath.Join(dir, "gofrs.flock")
 		return func() error {
@@ -89,6 +79,20 @@ var acquirers = []contender{
 			return lock.Unlock()
 		}, nil
 	}},
+}
+
+// prepareBare has flocklock make the lock file, and the text of the record.
+func prepareBare(dir string, look looks) (func() error, error) {
+	lock, err := flocklock.Dir(dir).TryAcquire(scope, secret)
+	if err != nil {
+		return nil, err
+	}
+	recordPath := recordOf(lock.Path())
+	text, err := os.ReadFile(recordPath)
+	if err = errors.Join(err, lock.Release()); err != nil {
+		return nil, err
+	}
+	return newBare(lock.Path(), recordPath, text, look)
 }
 
 // acquireRelease takes and releases flocklock's lock once.

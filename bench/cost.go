@@ -24,6 +24,7 @@ func acquireAndRelease() measurement {
 		rows: namesOf(acquirers),
 		limits: []limit{
 			{"bare calls", "flocklock", median, atMost, 1.3},
+			{"bare calls, looks", "flocklock", median, atMost, 1.3},
 			{"nightlyone", "flocklock", median, below, 1},
 		},
 		measure: func(s *setting, rows []string) []row {
