@@ -76,6 +76,16 @@ func markAt(path string) (mark, error) {
 	return newMark(&stat), nil
 }
 
+// standsThere reports whether a path names the file that info describes.
+func standsThere(path string, info fs.FileInfo) (bool, error) {
+	at, err := markAt(path)
+	if err != nil {
+		return false, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && at.volume == uint64(stat.Dev) && at.file == uint64(stat.Ino), nil
+}
+
 func newMark(stat *unix.Stat_t) mark {
 	return mark{uint64(stat.Dev), uint64(stat.Ino), stat.Size, stat.Mtim.Nano()}
 }

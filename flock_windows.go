@@ -126,6 +126,12 @@ func markAt(path string) (mark, error) {
 	return markOf(file, nil)
 }
 
+// standsThere reports whether a path names the file that info describes.
+func standsThere(path string, info fs.FileInfo) (bool, error) {
+	at, err := os.Lstat(path)
+	return err == nil && os.SameFile(at, info), err
+}
+
 // writeNew writes a new file, and fails with fs.ErrExist where there is one. The
 // file's time is settled only when the last handle that wrote to it is closed;
 // see "File Times" in Microsoft's documentation.

@@ -533,8 +533,8 @@ func (l *Lock) Check() error {
 	if l.released {
 		return &fs.PathError{Op: "check", Path: l.path, Err: os.ErrClosed}
 	}
-	at, err := os.Lstat(l.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, l.info) {
+	there, err := standsThere(l.path, l.info)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !there {
 		return fmt.Errorf("%w: %s was removed or replaced while it was held, so another process can hold its own; "+
 			"stop using what it guards, then acquire it again", ErrLost, l.path)
 	}
@@ -640,16 +640,17 @@ func (d Dir) verify(file *flock.Flock) (fs.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return nil, notLockFile(file.Path(), info.Mode())
 	}
-	at, err := os.Lstat(file.Path())
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, at) && at.Mode().IsRegular():
-		return nil, nil
-	case err != nil:
+	there, err := standsThere(file.Path(), info)
+	if there {
+		return info, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
-	case !os.SameFile(info, at):
+	}
+	if at, err := os.Lstat(file.Path()); err == nil && !at.Mode().IsRegular() {
 		return nil, notLockFile(file.Path(), at.Mode())
 	}
-	return info, nil
+	return nil, nil
 }
 
 func notLockFile(path string, mode fs.FileMode) error {
@@ -948,7 +949,9 @@ func (d Dir) lockName(scope, identity string) (string, error) {
 		return "", fmt.Errorf("flocklock: the identity of %s is empty or not valid UTF-8: %w", scope, fs.ErrInvalid)
 	}
 	sum := sha256.Sum256([]byte(identity))
-	name := scope + "-" + hex.EncodeToString(sum[:8])
+	var hash [16]byte
+	hex.Encode(hash[:], sum[:8])
+	name := scope + "-" + string(hash[:])
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("flocklock: scope %s is a device name on this system: %w", scope, fs.ErrInvalid)
 	}

@@ -108,14 +108,21 @@ func (r *Record) encode(metadata []byte) []byte {
 	b = appendString(append(b, `,"scope":`...), r.Scope)
 	b = appendString(append(b, `,"identity_hash":`...), r.IdentityHash)
 	b = append(append(b, `,"metadata":`...), metadata...)
-	b = appendTime(append(b, `,"updated_at":`...), r.UpdatedAt)
+	b = append(b, `,"updated_at":`...)
+	began := len(b)
+	b = appendTime(b, r.UpdatedAt)
+	updated := b[began:]
 	b = appendNonempty(b, "hermes_home", r.HermesHome)
 	b = appendNonempty(b, "profile", r.Profile)
 	if r.Format != 0 {
 		b = strconv.AppendInt(append(b, `,"format":`...), int64(r.Format), 10)
 	}
 	b = appendNonempty(b, "id", r.ID)
-	if !r.AcquiredAt.IsZero() {
+	switch {
+	case r.AcquiredAt.IsZero():
+	case r.AcquiredAt.Equal(r.UpdatedAt): // as in the record of every acquire
+		b = append(append(b, `,"acquired_at":`...), updated...)
+	default:
 		b = appendTime(append(b, `,"acquired_at":`...), r.AcquiredAt)
 	}
 	b = appendNonempty(b, "host", r.Host)
