@@ -187,7 +187,7 @@ func TestHoldersBusy(t *testing.T) {
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
-	for range 20 {
+	for range 10 {
 		mustHold(t, dir, holder.pid())
 	}
 }

@@ -224,6 +224,7 @@ func TestRow14BetweenCreateAndWrite(t *testing.T) {
 // that is not the one it judged. Where that record was a new owner's, its Check
 // says so.
 func TestRow45Races(t *testing.T) {
+	const rounds = 4 // of each kind; TestFleet has thousands
 	dead := stranger(t)
 	dead.kill()
 	states := map[string]func(flocklock.Dir){
@@ -236,7 +237,7 @@ func TestRow45Races(t *testing.T) {
 		procs := []*proc{newContender(t), newContender(t), newOld(t, version), newOld(t, version)}
 		for state, prepare := range states {
 			olds, news, both, noticed := 0, 0, 0, 0
-			for range 8 {
+			for range rounds {
 				dir := newDir(t)
 				prepare(dir)
 				got, had := race(procs, dir)
@@ -268,7 +269,7 @@ func TestRow45Races(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%s, %s: %d old owners, %d new; both in %d of 8 rounds, by the old race; noticed in %d", version, state, olds, news, both, noticed)
+			t.Logf("%s, %s: %d old owners, %d new; both in %d of %d rounds, by the old race; noticed in %d", version, state, olds, news, both, rounds, noticed)
 		}
 	}
 }

@@ -624,7 +624,6 @@ func TestLockFileReplacedAgainAndAgain(t *testing.T) {
 		t.Skip("Windows does not let anybody replace a lock file that is open")
 	}
 	noLeak(t)
-	noLeak(t)
 	dir := newDir(t)
 	last := mustAcquire(t, dir)
 	w := wait(t, dir)
