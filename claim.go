@@ -16,7 +16,8 @@ import (
 )
 
 // A mark tells a file from every other, and from itself before somebody wrote to
-// it. The zero mark is no file's.
+// it, unless that was as long and the file system's clock has not moved since. The
+// zero mark is no file's.
 type mark struct {
 	volume, file  uint64
 	size, written int64 // bytes; nanoseconds since 1970
@@ -237,7 +238,7 @@ const (
 // claim puts text at the record's path by the old gateways' protocol, in which
 // who creates the file owns the lock. It must be called under the kernel lock.
 //
-// On success it returns the file that now stands there. An *ownedError means
+// On success it returns the mark of the file that now stands there. An *ownedError means
 // that a legacy gateway owns the path, an *unjudgedError that this could not
 // be ruled out. Any other error means that no gateway owns the path, and that
 // the record could not be written.
@@ -323,9 +324,9 @@ func standsAt(path string, placed mark) bool {
 }
 
 // What stands beside a record: a new one that is not in its place yet, and, where
-// two names cannot be exchanged, an old one that was moved aside. While there is
-// something aside, there is the other too, so that who comes after a crash need
-// not look for it: to write his own record he must make way.
+// two names cannot be exchanged, an old one that was moved aside. While one is
+// aside that may own the lock, there is the other too, so that who comes after a
+// crash need not look for it: to write his own record he must make way.
 const (
 	tmpSuffix   = ".tmp"
 	asideSuffix = ".old"
@@ -436,8 +437,8 @@ func (c *content) living(judge func(*content) verdict) bool {
 }
 
 // place gives a finished file its name, and fails with fs.ErrExist where
-// something has that name. It returns the file that stands there then: a copy
-// where nothing better is to be had and the text is known.
+// something has that name. It returns the mark of the file that stands there then:
+// a copy where nothing better is to be had and the text is known.
 func place(tmp, path string, written mark, text []byte) (mark, error) {
 	err := whileInUse(func() error { return renameNoReplace(tmp, path) })
 	if err == nil || !noSuchCall(err) {
@@ -456,8 +457,8 @@ func place(tmp, path string, written mark, text []byte) (mark, error) {
 }
 
 // replace puts a finished file in the place of what was judged, and of nothing
-// else: where another file stands there by now it returns nil, and that file
-// stays.
+// else: where another file stands there by now it returns the zero mark, and that
+// file stays.
 func replace(tmp, path string, written mark, text []byte, judged *content, judge func(*content) verdict) (mark, error) {
 	err := exchange(tmp, path)
 	switch {
@@ -494,9 +495,9 @@ func replaceAside(tmp, path string, written mark, text []byte, judged *content, 
 	}
 	out, err := readContent(aside)
 	if err == nil && out.same(judged) {
-		if err := remove(aside); err != nil {
-			return mark{}, err
-		}
+		// Before our own is placed, which takes with it what tells of something aside.
+		// Where it cannot be removed it stays: it is stale.
+		remove(aside)
 		placed, err := place(tmp, path, written, text)
 		if errors.Is(err, fs.ErrExist) {
 			return mark{}, nil

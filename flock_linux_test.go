@@ -738,6 +738,22 @@ func moveAside(t *testing.T, dir flocklock.Dir) {
 	}
 }
 
+// Where names cannot be exchanged, and the stale record that was moved aside not
+// be removed, ours stands at the path all the same.
+func TestAsideNotRemoved(t *testing.T) {
+	dir := newDir(t)
+	put(t, dir, `{"pid": 0}`)
+	p := spawn(t, "try", []string{string(dir), scope, secret}, injected(t, "renameat2:error=EINVAL", "unlinkat:error=EIO:when=1"))
+	p.expect("ok")
+	if text, err := os.ReadFile(recordPath(dir)); err != nil || !strings.Contains(string(text), `"format":2`) {
+		t.Errorf("the record: %s, %v", text, err)
+	}
+	mustRefuseTraced(t, dir)
+	if _, err := os.Stat(filepath.Join(string(dir), "."+name+".old")); err != nil {
+		t.Error("the fault did not come about: ", err)
+	}
+}
+
 // A living gateway's record that a crash left aside owns the lock, even where
 // nothing can be written in its place.
 func TestLeftAsideWithoutWriting(t *testing.T) {

@@ -1,7 +1,7 @@
 //go:build unix
 
-// What every Unix shares: how the lock file and the record are opened, which
-// errors mean what, and the descriptor that a child may inherit.
+// What every Unix shares: how the lock file and the record are opened, how a
+// record is written and told from another, and which errors mean what.
 
 package flocklock
 

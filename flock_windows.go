@@ -1,5 +1,5 @@
-// What Windows does its own way: how files are opened, renamed and removed
-// while others read them, which errors mean what, and handles of processes.
+// What Windows does its own way: how files are opened, written, told apart,
+// renamed and removed while others read them, which errors mean what, and handles of processes.
 
 package flocklock
 
@@ -20,12 +20,15 @@ const safeOpen = windows.FILE_FLAG_OPEN_REPARSE_POINT
 // openRecord opens a record for reading, and lets others remove and rename it
 // meanwhile, which os.Open would not: an old gateway that removes its record
 // must not fail because we look at it.
-func openRecord(path string) (*os.File, error) {
+func openRecord(path string) (*os.File, error) { return openShared(path, windows.GENERIC_READ) }
+
+// openShared opens what stands at a path, and shares it with all.
+func openShared(path string, access uint32) (*os.File, error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	handle, err := windows.CreateFile(name, windows.GENERIC_READ,
+	handle, err := windows.CreateFile(name, access,
 		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE, nil,
 		windows.OPEN_EXISTING, safeOpen|windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
 	if err != nil {
@@ -116,9 +119,10 @@ func markOf(file *os.File, _ fs.FileInfo) (mark, error) {
 	}, nil
 }
 
-// markAt returns the mark of what stands at a path, a reparse point's own.
+// markAt returns the mark of what stands at a path, a reparse point's own. Who
+// does not share the file for reading, a backup say, does not prevent it.
 func markAt(path string) (mark, error) {
-	file, err := openRecord(path)
+	file, err := openShared(path, windows.FILE_READ_ATTRIBUTES)
 	if err != nil {
 		return mark{}, err
 	}

@@ -1,8 +1,11 @@
 package flocklock_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/flocklock/flocklock"
@@ -42,3 +45,29 @@ func continueProcess(*os.Process)  {}
 
 // lockedInode is not known: Lock.File is not to be had.
 func lockedInode(*flocklock.Lock) uint64 { return 0 }
+
+// A program that reads the record and does not let others do so meanwhile, as a
+// backup, makes nobody believe that it is another's, nor leaves it behind.
+func TestRecordReadByOneAlone(t *testing.T) {
+	dir := newDir(t)
+	l := mustAcquire(t, dir)
+	path, err := windows.UTF16PtrFromString(recordPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const shareNothing = 0
+	reader, err := windows.CreateFile(path, windows.GENERIC_READ, shareNothing, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { windows.CloseHandle(reader) })
+	if err := l.Release(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(recordPath(dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the record is left behind: ", err)
+	}
+}
