@@ -238,10 +238,10 @@ const (
 // claim puts text at the record's path by the old gateways' protocol, in which
 // who creates the file owns the lock. It must be called under the kernel lock.
 //
-// On success it returns the mark of the file that now stands there. An *ownedError means
-// that a legacy gateway owns the path, an *unjudgedError that this could not
-// be ruled out. Any other error means that no gateway owns the path, and that
-// the record could not be written.
+// On success it returns the mark of the file that now stands there. An
+// *ownedError means that a legacy gateway owns the path, an *unjudgedError that
+// this could not be ruled out. Any other error means that no gateway owns the
+// path, and that the record could not be written.
 func claim(path string, text []byte, judge func(*content) verdict) (placed mark, err error) {
 	tmp := sidePath(path, tmpSuffix)
 	written, writeErr := writeBeside(tmp, path, text, judge)

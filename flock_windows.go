@@ -1,5 +1,6 @@
 // What Windows does its own way: how files are opened, written, told apart,
-// renamed and removed while others read them, which errors mean what, and handles of processes.
+// renamed and removed while others read them, which errors mean what, and handles
+// of processes.
 
 package flocklock
 
